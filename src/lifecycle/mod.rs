@@ -1,0 +1,54 @@
+//! What happens, in order: one file a verb, and the two columns of create in `create.rs`.
+
+use std::path::PathBuf;
+
+use crate::plan::CgroupManager;
+
+pub mod create;
+pub mod delete;
+pub mod kill;
+pub mod run;
+pub mod start;
+pub mod state;
+
+/// The global options, as every verb gets them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Globals {
+    /// The directory of all containers' state: --root, or `/run/hull`, or `$XDG_RUNTIME_DIR/hull`.
+    pub root: PathBuf,
+    /// --cgroup-manager, or --systemd-cgroup.
+    pub cgroup_manager: CgroupManager,
+    /// --rootless.
+    pub rootless: Option<bool>,
+    /// --trace FILE.
+    pub trace: Option<PathBuf>,
+}
+
+/// The options of create and run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CreateOptions {
+    /// The container's id, already checked.
+    pub id: String,
+    /// --bundle, made absolute.
+    pub bundle: PathBuf,
+    /// --config: another file than BUNDLE/config.json.
+    pub config: Option<PathBuf>,
+    /// --console-socket.
+    pub console_socket: Option<PathBuf>,
+    /// --pid-file.
+    pub pid_file: Option<PathBuf>,
+    /// --pidfd-socket.
+    pub pidfd_socket: Option<PathBuf>,
+    /// --no-pivot.
+    pub no_pivot: bool,
+    /// --no-new-keyring.
+    pub no_new_keyring: bool,
+    /// --preserve-fds.
+    pub preserve_fds: u32,
+    /// run --detach.
+    pub detach: bool,
+    /// run --keep.
+    pub keep: bool,
+    /// run --no-subreaper.
+    pub no_subreaper: bool,
+}

@@ -1,0 +1,1 @@
+//! The config.json that `hull spec` writes: runc's default, and its rootless form.

@@ -1,0 +1,75 @@
+//! Reads the bundle's config.json, once, with bounds: a config is at most [`MAX_BYTES`] long and nests at most as deep
+//! as serde_json allows (128), so hostile input ends in an error in bounded time and memory.
+
+use std::io::Read;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::json::Trail;
+use super::{Spec, Unknown};
+use crate::error::{Blame, ErrAt, Error, Result, Step, show};
+
+/// The longest config.json that is read: 16 MiB. 10,000 mounts need less than 2.
+pub const MAX_BYTES: u64 = 16 << 20;
+
+/// The text of a config.json; the [`Spec`] borrows from it.
+#[derive(Debug, Clone)]
+pub struct Text(pub String);
+
+/// Reads the file whole.
+pub fn read(path: &Path) -> Result<Text> {
+    let subject = || format!("read {}", show(path));
+    // O_NONBLOCK: a FIFO in place of the file must not hang the reader.
+    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
+        .err_at(Step::Spec, "open", subject)
+        .map_err(|e| {
+            if e.is(rustix::io::Errno::NOENT) {
+                e.hint("a bundle is a directory with a config.json; `hull spec` writes one").blame(Blame::Spec)
+            } else {
+                e
+            }
+        })?;
+    let stat = rustix::fs::fstat(&fd).err_at(Step::Spec, "fstat", subject)?;
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+        return Err(Error::host(Step::Spec, format!("{}: not a regular file", subject())).blame(Blame::Spec));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(MAX_BYTES as usize) + 1);
+    std::fs::File::from(fd).take(MAX_BYTES + 1).read_to_end(&mut bytes).err_at(Step::Spec, "read", subject)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(
+            Error::host(Step::Spec, format!("{}: longer than {} MiB", subject(), MAX_BYTES >> 20)).blame(Blame::Spec)
+        );
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Text(text)),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            Err(Error::host(Step::Spec, format!("{}: invalid UTF-8 at byte {at}", subject())).blame(Blame::Spec))
+        }
+    }
+}
+
+/// Understands the text: the spec, and the properties that the specification does not have.
+pub fn parse(text: &Text) -> Result<(Spec<'_>, Vec<Unknown>)> {
+    Trail::reset();
+    match serde_json::from_str::<Spec<'_>>(&text.0) {
+        Ok(spec) => Ok((spec, Trail::take_unknown())),
+        Err(error) => Err(Error::spec(Trail::pointer(), error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_type_names_its_place() {
+        let text = Text(r#"{"process":{"user":{"uid":"root"}}}"#.into());
+        let error = parse(&text).unwrap_err().to_string();
+        assert!(
+            error.starts_with("config.json: /process/user/uid: invalid type: string \"root\", expected u32"),
+            "{error}"
+        );
+    }
+}
