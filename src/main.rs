@@ -1,1 +1,40 @@
-fn main() {}
+//! The binary: argv -> command -> one error sentence -> exit code. Nothing else.
+#![cfg_attr(not(test), no_main)]
+
+use std::ffi::OsString;
+
+use hull::commands::{Done, execute};
+use hull::error::{ErrAt, Error, Step};
+use hull::{Result, cli, log};
+use rustix::io::Errno;
+
+#[cfg(not(test))]
+#[path = "sys/entry.rs"]
+mod entry;
+
+/// Does what the command line says and gives the exit status.
+#[cfg_attr(test, allow(dead_code))]
+fn start(args: Vec<OsString>, stdout_open: bool) -> i32 {
+    let cli::Parsed { log: options, outcome } = cli::parse(args);
+    log::init(options);
+    let done = match outcome {
+        Ok(invocation) => execute(invocation).and_then(|done| print(done, stdout_open)),
+        Err(refusal) => {
+            log::report(&refusal.error);
+            return refusal.status;
+        }
+    };
+    done.unwrap_or_else(|error: Error| {
+        log::report(&error);
+        error.exit_code()
+    })
+}
+
+fn print(done: Done, stdout_open: bool) -> Result<i32> {
+    if !done.text.is_empty() {
+        let written =
+            if stdout_open { log::write_all(rustix::stdio::stdout(), done.text.as_bytes()) } else { Err(Errno::BADF) };
+        written.err_at(Step::State, "write", || "print to stdout")?;
+    }
+    Ok(done.status)
+}

@@ -1,1 +1,81 @@
-//! (being written)
+//! One file a verb, thin: options in, a call of [`crate::lifecycle`], text out.
+//!
+//! A verb does not print: it gives its text back, so that main writes it in one place and a stdout that is closed or
+//! full is an error like any other.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+use rustix::fs::Mode;
+
+use crate::cli::{Invocation, Verb};
+use crate::error::{ErrAt, Error, Result, Step, show};
+use crate::lifecycle::Globals;
+
+pub mod create;
+pub mod delete;
+pub mod features;
+pub mod kill;
+pub mod list;
+pub mod run;
+pub mod spec;
+pub mod start;
+pub mod state;
+pub mod version;
+
+/// What a verb that succeeded leaves to main.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Done {
+    /// What goes to stdout.
+    pub text: String,
+    /// The exit status.
+    pub status: i32,
+}
+
+impl From<String> for Done {
+    fn from(text: String) -> Done {
+        Done { text, status: 0 }
+    }
+}
+
+/// Does what the command line says.
+pub fn execute(invocation: Invocation) -> Result<Done> {
+    let Invocation { globals, own_root, verb } = invocation;
+    if own_root && matches!(verb, Verb::Create(_) | Verb::Run(_)) {
+        make_own_root(&globals)?;
+    }
+    match verb {
+        Verb::Create(options) => create::create(&globals, &options),
+        Verb::Run(options) => run::run(&globals, &options),
+        Verb::Start { id } => start::start(&globals, &id),
+        Verb::State { id } => state::state(&globals, &id),
+        Verb::Kill { id, signal, all } => kill::kill(&globals, &id, signal, all),
+        Verb::Delete { ids, force } => delete::delete(&globals, &ids, force),
+        Verb::List { json, quiet } => list::list(&globals, json, quiet),
+        Verb::Spec { bundle, rootless } => spec::spec(&bundle, rootless),
+        Verb::Features => features::features(),
+        Verb::Help(text) => Ok(text.into()),
+        Verb::Version { program } => Ok(version::version(&program).into()),
+    }
+}
+
+/// Makes the state directory in the user's own runtime directory. Its sticky bit keeps what cleans that directory by
+/// age from removing a long-lived container's state (XDG base directory specification, XDG_RUNTIME_DIR).
+fn make_own_root(globals: &Globals) -> Result<()> {
+    let root: &Path = &globals.root;
+    match rustix::fs::mkdir(root, Mode::RWXU) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::EXIST) => return Ok(()),
+        Err(errno) => {
+            let error = Error::call(Step::State, "mkdir", errno, format!("state directory {}", show(root)));
+            return Err(error.hint("it comes from XDG_RUNTIME_DIR; --root names another"));
+        }
+    }
+    rustix::fs::chmod(root, Mode::RWXU | Mode::SVTX)
+        .err_at(Step::State, "chmod", || format!("state directory {}", show(root)))
+}
+
+/// JSON of something that cannot fail to be JSON.
+fn json(step: Step, result: serde_json::Result<String>) -> Result<String> {
+    result.map(|text| text + "\n").map_err(|error| Error::bug(step, format!("write JSON: {error}")))
+}

@@ -1,0 +1,188 @@
+//! The verbs and options of hull as data: [`super::argv`] reads a command line by it, and clap's commands, the help
+//! texts and (in hack/docs) the man pages are built from it.
+//!
+//! The names are runc's, so that an engine or script written for runc works unchanged.
+
+/// One option.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opt {
+    /// Its name, without dashes.
+    pub long: &'static str,
+    /// Its one-letter name.
+    pub short: Option<char>,
+    /// The name of its value in the help; absent: a switch.
+    pub value: Option<&'static str>,
+    /// The values that it may have; empty: any.
+    pub values: &'static [&'static str],
+    /// A line of help.
+    pub help: &'static str,
+}
+
+/// How many words a positional takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// Exactly one.
+    One,
+    /// One or none.
+    Optional,
+    /// One or more.
+    Many,
+}
+
+/// One verb.
+#[derive(Debug)]
+pub struct Verb {
+    /// Its name.
+    pub name: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// Its options.
+    pub options: &'static [Opt],
+    /// Its positionals: name, count, help.
+    pub positionals: &'static [(&'static str, Count, &'static str)],
+    /// From the first positional on nothing is an option.
+    pub stops: bool,
+    /// A command to try.
+    pub example: &'static str,
+}
+
+const fn switch(long: &'static str, short: Option<char>, help: &'static str) -> Opt {
+    Opt { long, short, value: None, values: &[], help }
+}
+
+const fn option(long: &'static str, short: Option<char>, value: &'static str, help: &'static str) -> Opt {
+    Opt { long, short, value: Some(value), values: &[], help }
+}
+
+const fn choice(long: &'static str, short: Option<char>, values: &'static [&'static str], help: &'static str) -> Opt {
+    Opt { long, short, value: Some("WORD"), values, help }
+}
+
+/// Asks for help, everywhere.
+pub const HELP: Opt = switch("help", Some('h'), "print help");
+
+/// The options of every verb; they may stand before and after it.
+pub const GLOBALS: &[Opt] = &[
+    option("root", None, "DIR", "where state is kept [default: /run/hull; not as root: $XDG_RUNTIME_DIR/hull]"),
+    option("log", None, "FILE", "append the log to FILE [default: stderr, from warnings on]"),
+    choice("log-format", None, &["text", "json"], "how a line of the log looks"),
+    choice("log-level", None, &["debug", "info", "warning", "warn", "error"], "the least that is logged"),
+    switch("debug", None, "the same as --log-level debug"),
+    switch("systemd-cgroup", None, "let systemd make cgroups; cgroupsPath is then slice:prefix:name"),
+    choice("cgroup-manager", None, &["cgroupfs", "systemd", "disabled"], "who makes cgroups [default: cgroupfs]"),
+    choice("rootless", None, &["true", "false", "auto"], "tolerate cgroups that may not be written"),
+    option("trace", None, "FILE", "write a timeline of every step to FILE"),
+    switch("version", Some('v'), "print the version"),
+];
+
+const BUNDLE: Opt = option("bundle", Some('b'), "DIR", "the bundle [default: the current directory]");
+const CONFIG: Opt = option("config", None, "FILE", "read FILE instead of config.json of the bundle");
+const CONSOLE_SOCKET: Opt =
+    option("console-socket", None, "SOCKET", "send the terminal's master to SOCKET (a relative one: in the bundle)");
+const PID_FILE: Opt = option("pid-file", None, "FILE", "write the pid of the container's first process to FILE");
+const PIDFD_SOCKET: Opt =
+    option("pidfd-socket", None, "SOCKET", "send a pidfd of that process to SOCKET (a relative one: in the bundle)");
+const NO_PIVOT: Opt = switch("no-pivot", None, "do without pivot_root, for a root on a ramdisk; less safe");
+const NO_NEW_KEYRING: Opt = switch("no-new-keyring", None, "keep the caller's session keyring");
+const PRESERVE_FDS: Opt = option("preserve-fds", None, "N", "hand on N descriptors from 3 on, beside LISTEN_FDS");
+
+const ID: (&str, Count, &str) = ("ID", Count::One, "the container's id");
+
+/// Every verb, in the order of the help.
+pub const VERBS: &[Verb] = &[
+    Verb {
+        name: "create",
+        about: "make a container that waits for start",
+        options: &[BUNDLE, CONFIG, CONSOLE_SOCKET, PID_FILE, PIDFD_SOCKET, NO_PIVOT, NO_NEW_KEYRING, PRESERVE_FDS],
+        positionals: &[ID],
+        stops: false,
+        example: "hull create --bundle /srv/web --pid-file /run/web.pid web",
+    },
+    Verb {
+        name: "start",
+        about: "run the program of a created container",
+        options: &[],
+        positionals: &[ID],
+        stops: false,
+        example: "hull start web",
+    },
+    Verb {
+        name: "run",
+        about: "create and start; in the foreground wait for the program and pass on its status",
+        options: &[
+            BUNDLE,
+            CONFIG,
+            CONSOLE_SOCKET,
+            PID_FILE,
+            PIDFD_SOCKET,
+            NO_PIVOT,
+            NO_NEW_KEYRING,
+            PRESERVE_FDS,
+            switch("detach", Some('d'), "return as soon as the program runs"),
+            switch("keep", None, "keep the container after its program ends"),
+            switch("no-subreaper", None, "do not adopt orphans of the container"),
+        ],
+        positionals: &[ID],
+        stops: false,
+        example: "hull run --bundle /srv/web web",
+    },
+    Verb {
+        name: "state",
+        about: "print a container's state as JSON",
+        options: &[],
+        positionals: &[ID],
+        stops: false,
+        example: "hull state web",
+    },
+    Verb {
+        name: "kill",
+        about: "send a signal to a container's first process",
+        options: &[switch("all", Some('a'), "send it to all processes of the container")],
+        positionals: &[
+            ID,
+            ("SIGNAL", Count::Optional, "a name with or without SIG, a number, RTMIN+n [default: TERM]"),
+        ],
+        stops: true,
+        example: "hull kill web KILL",
+    },
+    Verb {
+        name: "delete",
+        about: "remove stopped containers",
+        options: &[switch("force", Some('f'), "kill them first; one that does not exist is no error")],
+        positionals: &[("ID", Count::Many, "the containers' ids")],
+        stops: false,
+        example: "hull delete --force web db",
+    },
+    Verb {
+        name: "list",
+        about: "list the containers under --root",
+        options: &[
+            choice("format", Some('f'), &["table", "json"], "how they are listed"),
+            switch("quiet", Some('q'), "ids only"),
+        ],
+        positionals: &[],
+        stops: false,
+        example: "hull list --format json",
+    },
+    Verb {
+        name: "spec",
+        about: "write an example config.json",
+        options: &[BUNDLE, switch("rootless", None, "for a container that is made without root")],
+        positionals: &[],
+        stops: false,
+        example: "hull spec --bundle /srv/web",
+    },
+    Verb {
+        name: "features",
+        about: "print what hull can do as JSON",
+        options: &[],
+        positionals: &[],
+        stops: false,
+        example: "hull features",
+    },
+];
+
+/// The verb of that name.
+pub fn verb(name: &str) -> Option<&'static Verb> {
+    VERBS.iter().find(|verb| verb.name == name)
+}

@@ -1,0 +1,249 @@
+//! `hull features`: what hull can do, as JSON (features.md, features-linux.md).
+//!
+//! Engines decide by it whether to ask: containerd and CRI-O refuse pods without `mountExtensions.idmap` or without
+//! `rro` among the mount options. So nothing is listed here by hand that the plan has a table for, and what hull does
+//! not do is absent or false.
+
+use serde::Serialize;
+
+use super::{Done, json};
+use crate::Result;
+use crate::error::Step;
+
+/// Prints the features.
+pub fn features() -> Result<Done> {
+    json(Step::Usage, serde_json::to_string_pretty(&Features::new(&supported()))).map(Done::from)
+}
+
+/// What the plan can plan; each field comes from the plan's own table.
+#[derive(Debug, Clone, Default)]
+pub struct Supported {
+    /// Hooks that run.
+    pub hooks: &'static [&'static str],
+    /// Mount options that are understood.
+    pub mount_options: Vec<&'static str>,
+    /// Namespaces that are made and joined.
+    pub namespaces: &'static [&'static str],
+    /// Cgroup hierarchies that can be used.
+    pub cgroup_v1: bool,
+    /// cgroup2.
+    pub cgroup_v2: bool,
+    /// Cgroups by systemd; and by a user's session of it.
+    pub systemd: (bool, bool),
+    /// The rdma controller.
+    pub rdma: bool,
+    /// Seccomp filters; absent: none.
+    pub seccomp: Option<Seccomp>,
+    /// AppArmor profiles.
+    pub apparmor: bool,
+    /// SELinux labels.
+    pub selinux: bool,
+    /// linux.intelRdt: schemata; monitoring.
+    pub intel_rdt: Option<(bool, bool)>,
+    /// linux.memoryPolicy: modes; flags.
+    pub memory_policy: Option<(&'static [&'static str], &'static [&'static str])>,
+    /// linux.netDevices.
+    pub net_devices: bool,
+    /// Idmapped mounts.
+    pub idmap: bool,
+    /// Annotations (or prefixes, ending in a dot) that change what hull does.
+    pub unsafe_annotations: &'static [&'static str],
+}
+
+/// What the seccomp compiler knows.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seccomp {
+    enabled: bool,
+    /// SCMP_ACT_...
+    pub actions: Vec<&'static str>,
+    /// SCMP_CMP_...
+    pub operators: Vec<&'static str>,
+    /// SCMP_ARCH_...
+    pub archs: Vec<&'static str>,
+    /// SECCOMP_FILTER_FLAG_... that are recognised.
+    pub known_flags: Vec<&'static str>,
+    /// Those that this kernel takes, too.
+    pub supported_flags: Vec<&'static str>,
+}
+
+/// What this hull supports. A field is filled when its part of the plan is there.
+fn supported() -> Supported {
+    Supported::default()
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Features<'a> {
+    oci_version_min: &'static str,
+    oci_version_max: &'static str,
+    hooks: &'a [&'static str],
+    mount_options: Vec<&'static str>,
+    linux: Linux<'a>,
+    annotations: Annotations,
+    potentially_unsafe_config_annotations: &'a [&'static str],
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux<'a> {
+    namespaces: &'a [&'static str],
+    capabilities: Vec<String>,
+    cgroup: Cgroup,
+    seccomp: Seccomp,
+    apparmor: Enabled,
+    selinux: Enabled,
+    intel_rdt: IntelRdt,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_policy: Option<MemoryPolicy<'a>>,
+    mount_extensions: MountExtensions,
+    net_devices: Enabled,
+}
+
+#[derive(Debug, Serialize)]
+struct Annotations {
+    #[serde(rename = "io.hull.version")]
+    version: &'static str,
+    #[serde(rename = "io.hull.commit")]
+    commit: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cgroup {
+    v1: bool,
+    v2: bool,
+    systemd: bool,
+    systemd_user: bool,
+    rdma: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Enabled {
+    enabled: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct MemoryPolicy<'a> {
+    modes: &'a [&'static str],
+    flags: &'a [&'static str],
+}
+
+#[derive(Debug, Serialize)]
+struct MountExtensions {
+    idmap: Enabled,
+}
+
+impl<'a> Features<'a> {
+    fn new(supported: &'a Supported) -> Features<'a> {
+        let enabled = |enabled| Enabled { enabled };
+        let (schemata, monitoring) = supported.intel_rdt.unwrap_or_default();
+        let mut mount_options = supported.mount_options.clone();
+        mount_options.sort_unstable();
+        Features {
+            oci_version_min: "1.0.0",
+            oci_version_max: crate::spec::VERSION,
+            hooks: supported.hooks,
+            mount_options,
+            linux: Linux {
+                namespaces: supported.namespaces,
+                capabilities: capabilities(),
+                cgroup: Cgroup {
+                    v1: supported.cgroup_v1,
+                    v2: supported.cgroup_v2,
+                    systemd: supported.systemd.0,
+                    systemd_user: supported.systemd.1,
+                    rdma: supported.rdma,
+                },
+                seccomp: match &supported.seccomp {
+                    Some(seccomp) => Seccomp { enabled: true, ..seccomp.clone() },
+                    None => Seccomp::default(),
+                },
+                apparmor: enabled(supported.apparmor),
+                selinux: enabled(supported.selinux),
+                intel_rdt: IntelRdt { enabled: supported.intel_rdt.is_some(), schemata, monitoring },
+                memory_policy: supported.memory_policy.map(|(modes, flags)| MemoryPolicy { modes, flags }),
+                mount_extensions: MountExtensions { idmap: enabled(supported.idmap) },
+                net_devices: enabled(supported.net_devices),
+            },
+            annotations: Annotations { version: env!("CARGO_PKG_VERSION"), commit: env!("HULL_COMMIT") },
+            potentially_unsafe_config_annotations: supported.unsafe_annotations,
+        }
+    }
+}
+
+/// Every capability by its name, in the kernel's order.
+fn capabilities() -> Vec<String> {
+    let mut all: Vec<_> = caps::all().into_iter().collect();
+    all.sort_unstable_by_key(caps::Capability::index);
+    all.iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn everything() -> Supported {
+        Supported {
+            hooks: &["prestart"],
+            mount_options: vec!["rw", "ro"],
+            namespaces: &["pid", "time"],
+            cgroup_v1: true,
+            cgroup_v2: true,
+            systemd: (true, true),
+            rdma: true,
+            seccomp: Some(Seccomp { actions: vec!["SCMP_ACT_ALLOW"], ..Seccomp::default() }),
+            apparmor: true,
+            selinux: true,
+            intel_rdt: Some((true, true)),
+            memory_policy: Some((&["MPOL_BIND"], &[])),
+            net_devices: true,
+            idmap: true,
+            unsafe_annotations: &["org.systemd.property."],
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_claimed() {
+        let value = serde_json::to_value(Features::new(&Supported::default())).unwrap();
+        let text = value.to_string();
+        assert!(!text.contains("true"), "{text}");
+        assert!(value["linux"]["memoryPolicy"].is_null());
+    }
+
+    #[test]
+    fn what_is_there_is_claimed_at_the_specifications_place() {
+        let value = serde_json::to_value(Features::new(&everything())).unwrap();
+        assert!(!value.to_string().contains("false"), "{value}");
+        assert_eq!(value["ociVersionMin"], "1.0.0");
+        assert_eq!(value["ociVersionMax"], crate::spec::VERSION);
+        assert_eq!(value["mountOptions"], serde_json::json!(["ro", "rw"]));
+        assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], true);
+        assert_eq!(value["linux"]["cgroup"]["systemdUser"], true);
+        assert_eq!(value["linux"]["intelRdt"]["monitoring"], true);
+        assert_eq!(value["linux"]["memoryPolicy"]["modes"][0], "MPOL_BIND");
+        assert_eq!(value["potentiallyUnsafeConfigAnnotations"][0], "org.systemd.property.");
+    }
+
+    #[test]
+    fn capabilities_are_complete_and_in_order() {
+        let all = capabilities();
+        assert_eq!((all[0].as_str(), all[40].as_str()), ("CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"));
+        assert_eq!(all.len(), 41);
+    }
+
+    #[test]
+    fn the_specifications_own_parser_reads_it() {
+        for supported in [Supported::default(), everything()] {
+            let text = serde_json::to_string(&Features::new(&supported)).unwrap();
+            serde_json::from_str::<oci_spec::runtime::Features>(&text).unwrap();
+        }
+    }
+}

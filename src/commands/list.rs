@@ -1,0 +1,66 @@
+//! `hull list`: the containers under the root, as runc's table or JSON.
+
+use std::fmt::Write;
+
+use super::state::State;
+use super::{Done, json};
+use crate::Result;
+use crate::error::Step;
+use crate::lifecycle::Globals;
+use crate::lifecycle::state::Summary;
+
+/// Lists them.
+pub fn list(globals: &Globals, as_json: bool, quiet: bool) -> Result<Done> {
+    let containers = crate::lifecycle::state::list(&globals.root).map_err(|error| error.context("list"))?;
+    if quiet {
+        return Ok(containers.iter().fold(String::new(), |text, one| text + &one.id + "\n").into());
+    }
+    if !as_json {
+        return Ok(table(&containers).into());
+    }
+    // No container is `null`, as runc has it: Go's nil slice.
+    let states: Vec<_> = containers.iter().map(State::from).collect();
+    let states = (!states.is_empty()).then_some(states);
+    json(Step::State, serde_json::to_string(&states)).map(Done::from)
+}
+
+/// runc's table: columns of at least 12, three blanks apart, the last one ragged.
+fn table(containers: &[Summary]) -> String {
+    let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
+    let rows = containers.iter().map(|one| {
+        let bundle = one.bundle.to_string_lossy().into_owned();
+        let status = one.status.as_str().to_owned();
+        [one.id.clone(), one.pid.to_string(), status, bundle, one.created.clone(), one.owner.clone()]
+    });
+    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count() + 3).max().unwrap_or(0).max(12);
+    let widths: [usize; 5] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in &rows {
+        for (cell, width) in row.iter().zip(widths) {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{cell:width$}");
+        }
+        text.push_str(&row[5]);
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::tests::summary;
+    use super::*;
+
+    #[test]
+    fn the_table_is_runcs() {
+        assert_eq!(table(&[]), "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n");
+        let mut one = summary();
+        one.id = "a-rather-long-name".into();
+        assert_eq!(
+            table(&[one]),
+            "ID                   PID         STATUS      BUNDLE      CREATED                          OWNER\n\
+             a-rather-long-name   42          running     /srv/web    2026-01-02T03:04:05.000000006Z   root\n"
+        );
+    }
+}

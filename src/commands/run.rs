@@ -1,0 +1,11 @@
+//! `hull run`: create and start; in the foreground the program's exit status is hull's.
+
+use super::Done;
+use crate::Result;
+use crate::lifecycle::{self, CreateOptions, Globals};
+
+/// Runs the container.
+pub fn run(globals: &Globals, options: &CreateOptions) -> Result<Done> {
+    let status = lifecycle::run::run(globals, options).map_err(|error| error.context(format!("run {}", options.id)))?;
+    Ok(Done { text: String::new(), status })
+}
