@@ -308,7 +308,13 @@ fn refusal(error: &clap::Error, verb: Option<&str>) -> Refusal {
     let what = match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let what = format!("unknown verb {:?}", text(ContextKind::InvalidSubcommand).unwrap_or_default());
-            let error = Error::usage(what).hint(match text(ContextKind::SuggestedSubcommand) {
+            // clap sorts its suggestions: the nearest comes last.
+            let near = match error.get(ContextKind::SuggestedSubcommand) {
+                Some(ContextValue::Strings(names)) => names.last(),
+                Some(ContextValue::String(name)) => Some(name),
+                _ => None,
+            };
+            let error = Error::usage(what).hint(match near {
                 Some(near) => format!("did you mean {near}?"),
                 None => "`hull help` lists the verbs".into(),
             });
@@ -332,4 +338,185 @@ fn refusal(error: &clap::Error, verb: Option<&str>) -> Refusal {
         (None, None) => error.hint("see `hull help`"),
     }
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(line: &str) -> Parsed {
+        parse(std::iter::once("hull").chain(line.split_whitespace()).map(OsString::from))
+    }
+
+    fn invocation(text: &str) -> Invocation {
+        line(text).outcome.unwrap_or_else(|refusal| panic!("{text}: {}", refusal.error))
+    }
+
+    #[test]
+    fn the_table_is_a_command_line_that_clap_accepts() {
+        let mut command = command();
+        command.build();
+        command.debug_assert();
+    }
+
+    #[test]
+    fn what_engines_call_is_understood() {
+        let id = || String::from("web");
+        let table = [
+            ("start web", Verb::Start { id: id() }),
+            ("state web", Verb::State { id: id() }),
+            ("kill web", Verb::Kill { id: id(), signal: 15, all: false }),
+            ("kill web 9", Verb::Kill { id: id(), signal: 9, all: false }),
+            ("kill --all web 9", Verb::Kill { id: id(), signal: 9, all: true }),
+            ("kill -a web SIGUSR1", Verb::Kill { id: id(), signal: libc::SIGUSR1, all: true }),
+            ("kill web -9", Verb::Kill { id: id(), signal: 9, all: false }),
+            ("delete web", Verb::Delete { ids: vec![id()], force: false }),
+            ("delete --force web", Verb::Delete { ids: vec![id()], force: true }),
+            ("delete a web -f", Verb::Delete { ids: vec!["a".into(), id()], force: true }),
+            ("list", Verb::List { json: false, quiet: false }),
+            ("list -f json", Verb::List { json: true, quiet: false }),
+            ("list --format table -q", Verb::List { json: false, quiet: true }),
+            ("spec -b /b --rootless", Verb::Spec { bundle: "/b".into(), rootless: true }),
+            ("features", Verb::Features),
+            ("--version", Verb::Version { program: "hull".into() }),
+            ("-v", Verb::Version { program: "hull".into() }),
+        ];
+        for (text, wanted) in table {
+            assert_eq!(invocation(text).verb, wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn create_and_run_take_all_their_options() {
+        let text = "--root /r create --bundle /b --config c.json --pid-file p --console-socket s --pidfd-socket /s \
+                    --no-pivot --no-new-keyring --preserve-fds 3 web";
+        let all = CreateOptions {
+            id: "web".into(),
+            bundle: "/b".into(),
+            config: Some("c.json".into()),
+            console_socket: Some("/b/s".into()),
+            pid_file: Some("p".into()),
+            pidfd_socket: Some("/s".into()),
+            no_pivot: true,
+            no_new_keyring: true,
+            preserve_fds: 3,
+            ..CreateOptions::default()
+        };
+        let got = invocation(text);
+        assert_eq!(got.verb, Verb::Create(all.clone()));
+        assert_eq!((got.globals.root, got.own_root), ("/r".into(), false));
+        let run = text.replace("create", "run --detach --keep -no-subreaper");
+        let all = CreateOptions { detach: true, keep: true, no_subreaper: true, ..all };
+        assert_eq!(invocation(&run).verb, Verb::Run(all));
+        let Verb::Create(plain) = invocation("create web").verb else { panic!("not create") };
+        assert_eq!(plain.bundle, std::env::current_dir().unwrap());
+        let Verb::Create(relative) = invocation("create -b x web").verb else { panic!("not create") };
+        assert_eq!(relative.bundle, std::env::current_dir().unwrap().join("x"));
+    }
+
+    #[test]
+    fn globals_are_understood_on_both_sides_of_the_verb() {
+        let manager = |text| invocation(text).globals.cgroup_manager;
+        assert_eq!(manager("list"), CgroupManager::Cgroupfs);
+        assert_eq!(manager("--systemd-cgroup list"), CgroupManager::Systemd);
+        assert_eq!(manager("list --systemd-cgroup"), CgroupManager::Systemd);
+        assert_eq!(manager("--systemd-cgroup=false list"), CgroupManager::Cgroupfs);
+        assert_eq!(manager("--cgroup-manager systemd list"), CgroupManager::Systemd);
+        assert_eq!(manager("--systemd-cgroup --cgroup-manager disabled list"), CgroupManager::Disabled);
+        let rootless = |text| invocation(text).globals.rootless;
+        assert_eq!(rootless("list"), None);
+        assert_eq!(rootless("--rootless auto list"), None);
+        assert_eq!(rootless("--rootless true list"), Some(true));
+        assert_eq!(rootless("--rootless=false list"), Some(false));
+        assert_eq!(rootless("spec --rootless"), None);
+        assert_eq!(invocation("list --trace t").globals.trace, Some("t".into()));
+    }
+
+    #[test]
+    fn where_to_log_is_known_even_if_the_rest_is_wrong() {
+        let parsed = line("--log /l --log-format json --debug create");
+        assert!(parsed.outcome.is_err());
+        let wanted = log::Options { file: Some("/l".into()), json: true, level: Some(log::Level::Debug), quiet: false };
+        assert_eq!(parsed.log, wanted);
+        assert_eq!(line("--log-level warn list").log.level, Some(log::Level::Warning));
+        assert!(line("state web").log.quiet);
+    }
+
+    /// One clear sentence each, and runc's exit statuses.
+    #[test]
+    fn what_is_wrong_is_said_in_one_sentence() {
+        let table = [
+            ("strat web", 3, "unknown verb \"strat\" (did you mean start?)"),
+            ("xyzzy web", 3, "unknown verb \"xyzzy\" (`hull help` lists the verbs)"),
+            ("help strat", 3, "unknown verb \"strat\" (did you mean start?)"),
+            ("create --no-pivto web", 1, "create: unknown option --no-pivto (did you mean --no-pivot?)"),
+            ("create --xyzzy web", 1, "create: unknown option --xyzzy (see `hull help create`)"),
+            ("create -bundel /b web", 1, "create: unknown option --bundel (did you mean --bundle?)"),
+            ("kill -9 web", 1, "kill: unknown option -9 (see `hull help kill`)"),
+            ("--rooot /x list", 1, "unknown option --rooot (did you mean --root?)"),
+            ("--xyzzy", 1, "unknown option --xyzzy (see `hull help`)"),
+            ("create", 1, "create: <ID> is missing (see `hull help create`)"),
+            ("delete", 1, "delete: <ID> is missing (see `hull help delete`)"),
+            ("state a b", 1, "state: \"b\" is one argument too many (see `hull help state`)"),
+            ("list a", 1, "list: \"a\" is one argument too many (see `hull help list`)"),
+            ("create web --bundle", 1, "create: option --bundle requires an argument"),
+            ("list --format xml", 1, "list: option --format is one of table, json, not \"xml\" (see `hull help list`)"),
+            (
+                "--rootless maybe list",
+                1,
+                "list: option --rootless is one of true, false, auto, not \"maybe\" (see `hull help list`)",
+            ),
+            ("create --preserve-fds x web", 1, "create: option --preserve-fds is a number of descriptors, not \"x\""),
+            ("create --preserve-fds -1 web", 1, "create: option --preserve-fds is a number of descriptors, not \"-1\""),
+            ("run --keep=perhaps web", 1, "run: option --keep is true or false, not \"perhaps\""),
+            (
+                "kill web FOO",
+                1,
+                "kill: unknown signal \"FOO\": a name like TERM or SIGKILL, a number from 0 to 64, or RTMIN+n",
+            ),
+            ("state a/b", 1, "state: container id \"a/b\": only letters, digits and _ + - . are allowed"),
+            ("state ..", 1, "state: container id \"..\": it would name a directory outside the state directory"),
+        ];
+        for (text, status, wanted) in table {
+            let refusal = line(text).outcome.expect_err(text);
+            assert_eq!(refusal.error.to_string(), wanted, "{text}");
+            assert_eq!(refusal.status, status, "{text}");
+        }
+    }
+
+    #[test]
+    fn ids_are_names_and_never_paths() {
+        for good in ["a", "web-1.2_3+4", "...", "-x", "9", &"x".repeat(1024)] {
+            assert_eq!(check_id(OsStr::new(good)).unwrap(), good);
+        }
+        for bad in ["", ".", "..", "a/b", "../a", "/", "a b", "a\n", "a\0", "ä", "a:b", &"x".repeat(1025)] {
+            let error = check_id(OsStr::new(bad)).unwrap_err().to_string();
+            assert!(error.starts_with("container id \""), "{error}");
+            assert!(error.len() < 120, "{error}");
+        }
+    }
+
+    #[test]
+    fn help_has_every_verb_and_an_example_for_each() {
+        let help = |text: &str| match invocation(text).verb {
+            Verb::Help(text) => text,
+            other => panic!("{text}: {other:?}"),
+        };
+        for text in ["", "help", "--help", "-h", "--debug"] {
+            let help = help(text);
+            for verb in VERBS {
+                assert!(help.contains(&format!("\n  {}", verb.name)), "{text}: {help}");
+            }
+            assert!(help.contains("--cgroup-manager"));
+        }
+        for verb in VERBS {
+            for text in [format!("help {}", verb.name), format!("{} --help", verb.name), format!("{} -h", verb.name)] {
+                let help = help(&text);
+                assert!(help.contains(verb.example), "{help}");
+                assert!(verb.options.iter().all(|opt| help.contains(&format!("--{}", opt.long))), "{help}");
+            }
+            let example: Vec<_> = verb.example.split(' ').map(OsString::from).collect();
+            assert!(parse(example).outcome.is_ok(), "{}", verb.example);
+        }
+    }
 }

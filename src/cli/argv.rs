@@ -120,7 +120,7 @@ impl Reader {
             return;
         }
         // One dash does as two, so that the suggestion is among the long names.
-        let dashes: &[u8] = if name.len() == 1 { b"-" } else { b"--" };
+        let dashes: &[u8] = if bytes.starts_with(b"--") || name.len() > 1 { b"--" } else { b"-" };
         let shown = OsString::from_vec([dashes, body].concat());
         let (before, after) = &mut self.line.unknown;
         if self.line.verb.is_some() { after.push(shown) } else { before.push(shown) }

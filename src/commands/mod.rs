@@ -79,3 +79,38 @@ fn make_own_root(globals: &Globals) -> Result<()> {
 fn json(step: Step, result: serde_json::Result<String>) -> Result<String> {
     result.map(|text| text + "\n").map_err(|error| Error::bug(step, format!("write JSON: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docs_explain_every_code_and_no_other() {
+        let documented: Vec<_> = include_str!("../../docs/errors.md")
+            .lines()
+            .filter_map(|line| line.strip_prefix("| HULL-"))
+            .map(|row| {
+                let cells: Vec<_> = row.trim_end_matches('|').split('|').map(str::trim).collect();
+                assert!(cells.len() == 4 && cells.iter().all(|cell| !cell.is_empty()), "{row}");
+                format!("HULL-{}", cells[0])
+            })
+            .collect();
+        assert_eq!(documented, Step::ALL.map(Step::code));
+    }
+
+    #[test]
+    fn the_users_own_root_is_made_once_and_sticky() {
+        use std::os::unix::fs::PermissionsExt;
+        let base = std::env::temp_dir().join(format!("hull-root-test-{}", std::process::id()));
+        let globals = Globals { root: base.join("hull"), ..Globals::default() };
+        let missing = make_own_root(&globals);
+        std::fs::create_dir(&base).unwrap();
+        let made = make_own_root(&globals).and_then(|()| make_own_root(&globals));
+        let mode = std::fs::metadata(&globals.root).map(|stat| stat.permissions().mode() & 0o7777);
+        std::fs::remove_dir_all(&base).unwrap();
+        made.unwrap();
+        assert_eq!(mode.unwrap(), 0o1700);
+        let error = missing.unwrap_err().to_string();
+        assert!(error.ends_with("(it comes from XDG_RUNTIME_DIR; --root names another)"), "{error}");
+    }
+}
