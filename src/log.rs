@@ -248,7 +248,7 @@ mod tests {
         std::fs::write(&path, "before\n").unwrap();
         init(Options { file: Some(path.clone()), json: true, level: None, quiet: false });
         debug("not kept");
-        assert!(matches!(LOGGER.with_borrow(|l| matches!(l.target, Target::Unopened)), true));
+        assert!(LOGGER.with_borrow(|l| matches!(l.target, Target::Unopened)));
         warn("kept");
         report(&Error::host(Step::Mount, "mount x"));
         init(Options::default());

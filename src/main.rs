@@ -13,7 +13,6 @@ use rustix::io::Errno;
 mod entry;
 
 /// Does what the command line says and gives the exit status.
-#[cfg_attr(test, allow(dead_code))]
 fn start(args: Vec<OsString>, stdout_open: bool) -> i32 {
     let cli::Parsed { log: options, outcome } = cli::parse(args);
     log::init(options);
@@ -37,4 +36,20 @@ fn print(done: Done, stdout_open: bool) -> Result<i32> {
         written.err_at(Step::State, "write", || "print to stdout")?;
     }
     Ok(done.status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_statuses() {
+        let run = |line: &str, stdout_open| start(line.split(' ').map(OsString::from).collect(), stdout_open);
+        assert_eq!(run("hull --version", true), 0);
+        assert_eq!(run("hull help kill", true), 0);
+        assert_eq!(run("hull --version", false), 1);
+        assert_eq!(run("hull create", true), 1);
+        assert_eq!(run("hull --nope state web", true), 1);
+        assert_eq!(run("hull strat web", true), 3);
+    }
 }
