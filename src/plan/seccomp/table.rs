@@ -8,9 +8,7 @@ pub(super) const NO: u16 = 0xffff;
 
 /// Names, sorted, with the numbers of x86_64, x86, x32 (less its bit), aarch64, arm (private ones as 0xf000 + n).
 #[rustfmt::skip]
-pub(super) const TABLE: [(&str, [u16; 5]); 506] = [
-    ("OABI_SYSCALL_BASE", [NO, NO, NO, NO, 0x81f000]),
-    ("SYSCALL_BASE", [NO, NO, NO, NO, 0]),
+pub(super) const TABLE: [(&str, [u16; 5]); 504] = [
     ("_llseek", [NO, 140, NO, NO, 140]),
     ("_newselect", [NO, 142, NO, NO, 142]),
     ("_sysctl", [156, 149, NO, NO, 149]),
