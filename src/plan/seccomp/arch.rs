@@ -1,0 +1,248 @@
+//! Architectures and system call numbers: how a name of a profile becomes a number of each ABI that the kernel runs.
+//!
+//! A kernel of x86_64 takes calls of three ABIs: x86_64 and x32 share one AUDIT_ARCH and differ in bit 30 of the
+//! number, x86 has its own. On x86 the calls of sockets and of System V IPC exist twice, directly and through
+//! socketcall(2) and ipc(2): a rule must hold for both, or it could be walked around.
+
+use super::table::{NO, TABLE};
+
+/// `SCMP_ARCH_*`: every architecture that the specification names.
+pub const ARCHS: [&str; 23] = [
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_PARISC",
+    "SCMP_ARCH_PARISC64",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_LOONGARCH64",
+    "SCMP_ARCH_M68K",
+    "SCMP_ARCH_SH",
+    "SCMP_ARCH_SHEB",
+];
+
+/// __X32_SYSCALL_BIT.
+pub const X32_BIT: u32 = 0x4000_0000;
+/// Where the private calls of arm start (__ARM_NR_BASE).
+pub(super) const ARM_PRIVATE: u32 = 0xf_0000;
+
+/// An ABI that hull has numbers for; the value is the column of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arch {
+    /// x86_64.
+    X86_64 = 0,
+    /// i386.
+    X86 = 1,
+    /// x86_64 with pointers of 32 bits.
+    X32 = 2,
+    /// aarch64.
+    Aarch64 = 3,
+    /// arm, EABI.
+    Arm = 4,
+}
+
+impl Arch {
+    /// The native one of a kernel, by AUDIT_ARCH.
+    pub fn native(audit_arch: u32) -> Option<Arch> {
+        [Arch::X86_64, Arch::X86, Arch::Aarch64, Arch::Arm].into_iter().find(|arch| arch.audit_arch() == audit_arch)
+    }
+
+    /// The one that the specification calls so.
+    pub fn named(name: &str) -> Option<Arch> {
+        Some(match name {
+            "SCMP_ARCH_X86_64" => Arch::X86_64,
+            "SCMP_ARCH_X86" => Arch::X86,
+            "SCMP_ARCH_X32" => Arch::X32,
+            "SCMP_ARCH_AARCH64" => Arch::Aarch64,
+            "SCMP_ARCH_ARM" => Arch::Arm,
+            _ => return None,
+        })
+    }
+
+    /// Whether a kernel whose native architecture is `native` takes calls of this one.
+    pub fn runs_on(self, native: Arch) -> bool {
+        self == native
+            || matches!(
+                (native, self),
+                (Arch::X86_64, Arch::X86) | (Arch::X86_64, Arch::X32) | (Arch::Aarch64, Arch::Arm)
+            )
+    }
+
+    /// AUDIT_ARCH_* (linux/audit.h).
+    pub fn audit_arch(self) -> u32 {
+        match self {
+            Arch::X86_64 | Arch::X32 => 0xc000_003e,
+            Arch::X86 => 0x4000_0003,
+            Arch::Aarch64 => 0xc000_00b7,
+            Arch::Arm => 0x4000_0028,
+        }
+    }
+
+    /// Whether arguments are compared in their lower 32 bits only, as libseccomp does for these.
+    pub(super) fn is_32_bit(self) -> bool {
+        matches!(self, Arch::X86 | Arch::X32 | Arch::Arm)
+    }
+}
+
+/// A name of the table.
+#[derive(Clone, Copy)]
+pub(super) struct Syscall(u16);
+
+impl Syscall {
+    /// The number, less the bit of x32; none if the architecture does not have the call.
+    pub(super) fn number(self, arch: Arch) -> Option<u32> {
+        match NUMBERS[self.0 as usize][arch as usize] {
+            NO => None,
+            short if short >= 0xf000 => Some(ARM_PRIVATE + u32::from(short & 0xfff)),
+            number => Some(number.into()),
+        }
+    }
+}
+
+/// socketcall(2) of x86.
+pub(super) const SOCKETCALL: u32 = 102;
+/// ipc(2) of x86.
+pub(super) const IPC: u32 = 117;
+
+/// How x86 reaches a call through socketcall(2) or ipc(2): the number of that one, and its first argument
+/// (linux/net.h, linux/ipc.h).
+pub(super) fn multiplexed(name: &str) -> Option<(u32, u64)> {
+    Some(match name {
+        "socket" => (SOCKETCALL, 1),
+        "bind" => (SOCKETCALL, 2),
+        "connect" => (SOCKETCALL, 3),
+        "listen" => (SOCKETCALL, 4),
+        "accept" => (SOCKETCALL, 5),
+        "getsockname" => (SOCKETCALL, 6),
+        "getpeername" => (SOCKETCALL, 7),
+        "socketpair" => (SOCKETCALL, 8),
+        "send" => (SOCKETCALL, 9),
+        "recv" => (SOCKETCALL, 10),
+        "sendto" => (SOCKETCALL, 11),
+        "recvfrom" => (SOCKETCALL, 12),
+        "shutdown" => (SOCKETCALL, 13),
+        "setsockopt" => (SOCKETCALL, 14),
+        "getsockopt" => (SOCKETCALL, 15),
+        "sendmsg" => (SOCKETCALL, 16),
+        "recvmsg" => (SOCKETCALL, 17),
+        "accept4" => (SOCKETCALL, 18),
+        "recvmmsg" => (SOCKETCALL, 19),
+        "sendmmsg" => (SOCKETCALL, 20),
+        "semop" => (IPC, 1),
+        "semget" => (IPC, 2),
+        "semctl" => (IPC, 3),
+        "semtimedop" => (IPC, 4),
+        "msgsnd" => (IPC, 11),
+        "msgrcv" => (IPC, 12),
+        "msgget" => (IPC, 13),
+        "msgctl" => (IPC, 14),
+        "shmat" => (IPC, 21),
+        "shmdt" => (IPC, 22),
+        "shmget" => (IPC, 23),
+        "shmctl" => (IPC, 24),
+        _ => return None,
+    })
+}
+
+/// Finds a name. One hash and mostly one comparison: a profile has some 400 names, and compiling it must not cost
+/// more than creating a namespace does.
+pub(super) fn lookup(name: &str) -> Option<Syscall> {
+    let mut slot = hash(name.as_bytes());
+    loop {
+        let index = SLOTS[slot] as usize;
+        if index == NO as usize {
+            return None;
+        }
+        if &NAMES[STARTS[index] as usize..STARTS[index + 1] as usize] == name.as_bytes() {
+            return Some(Syscall(index as u16));
+        }
+        slot = (slot + 1) % SLOTS.len();
+    }
+}
+
+/// Every name, for hints.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    (0..TABLE.len()).map(|index| {
+        std::str::from_utf8(&NAMES[STARTS[index] as usize..STARTS[index + 1] as usize]).expect("names are ASCII")
+    })
+}
+
+// The table is laid out at compile time as plain bytes and numbers: 500 `&str` in a position-independent program
+// would be 500 relocations at each start, of every command.
+
+const NAMES_LEN: usize = {
+    let (mut len, mut index) = (0, 0);
+    while index < TABLE.len() {
+        len += TABLE[index].0.len();
+        index += 1;
+    }
+    len
+};
+
+static NAMES: [u8; NAMES_LEN] = {
+    let (mut names, mut at, mut index) = ([0; NAMES_LEN], 0, 0);
+    while index < TABLE.len() {
+        let name = TABLE[index].0.as_bytes();
+        let mut byte = 0;
+        while byte < name.len() {
+            names[at] = name[byte];
+            at += 1;
+            byte += 1;
+        }
+        index += 1;
+    }
+    names
+};
+
+static STARTS: [u16; TABLE.len() + 1] = {
+    let (mut starts, mut index) = ([0; TABLE.len() + 1], 0);
+    while index < TABLE.len() {
+        starts[index + 1] = starts[index] + TABLE[index].0.len() as u16;
+        index += 1;
+    }
+    starts
+};
+
+static NUMBERS: [[u16; 5]; TABLE.len()] = {
+    let (mut numbers, mut index) = ([[NO; 5]; TABLE.len()], 0);
+    while index < TABLE.len() {
+        numbers[index] = TABLE[index].1;
+        index += 1;
+    }
+    numbers
+};
+
+static SLOTS: [u16; 2048] = {
+    let (mut slots, mut index) = ([NO; 2048], 0);
+    while index < TABLE.len() {
+        let mut slot = hash(TABLE[index].0.as_bytes());
+        while slots[slot] != NO {
+            slot = (slot + 1) % slots.len();
+        }
+        slots[slot] = index as u16;
+        index += 1;
+    }
+    slots
+};
+
+/// FNV-1a, folded to the number of slots.
+const fn hash(name: &[u8]) -> usize {
+    let (mut hash, mut index) = (0x811c_9dc5_u32, 0);
+    while index < name.len() {
+        hash = (hash ^ name[index] as u32).wrapping_mul(0x0100_0193);
+        index += 1;
+    }
+    ((hash ^ (hash >> 16)) % 2048) as usize
+}

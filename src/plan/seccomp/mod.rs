@@ -1,0 +1,464 @@
+//! The system call filter: /linux/seccomp (config-linux.md#seccomp) compiled to classic BPF, as seccomp(2) takes it.
+//!
+//! hull compiles profiles itself: libseccomp needs some 13 ms for the profile of an engine, more than all the rest of
+//! a container's creation. The meaning is libseccomp's as runc uses it, and the tests compare both. A filter is
+//! one binary search over the ranges of call numbers that share an action, so the kernel, which runs it for each
+//! number to learn what is always allowed, gets through it quickly.
+//!
+//! Deliberately different from libseccomp alone, as runc has it: a call newer than all that the profile names gets
+//! ENOSYS (unless the default lets calls through), so that C libraries fall back to older calls. Also: private
+//! calls of arm do not count as newer ones, and architectures that this kernel cannot run are left out, not refused.
+//!
+//! As libseccomp does it: the native architecture is always in the filter; calls of others that are not
+//! listed kill the thread; a rule that says what the default says is no rule; on 32-bit ABIs only the lower halves
+//! of arguments are compared.
+
+mod arch;
+mod bpf;
+mod rules;
+mod table;
+
+#[cfg(test)]
+mod interpreter;
+#[cfg(test)]
+mod oracle;
+
+use crate::error::{Error, Result, Step};
+use crate::spec::json::nearest;
+use crate::spec::{self, Str};
+
+pub use arch::{ARCHS, Arch};
+pub use bpf::SockFilter;
+use bpf::{At, Writer};
+use rules::{Calls, Condition, Outcome, Rule, Test};
+
+/// `SCMP_ACT_*` that hull knows.
+pub const ACTIONS: [&str; 9] = [
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_TRAP",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
+];
+
+/// `SCMP_CMP_*` that hull knows.
+pub const OPERATORS: [&str; 7] =
+    ["SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"];
+
+/// `SECCOMP_FILTER_FLAG_*` that hull knows.
+pub const KNOWN_FLAGS: [&str; 4] = [
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];
+
+/// The annotation that makes an unknown call of a profile an error, as crun has it.
+pub const FAIL_UNKNOWN_ANNOTATION: &str = "run.oci.seccomp_fail_unknown_syscall";
+
+/// Calls that cannot be answered by an agent, because hull needs them after the load to bring the agent its
+/// descriptor. (`write` is refused by runc too, for the same reason.)
+pub const NOTIFY_REFUSED: [&str; 2] = ["sendmsg", "write"];
+
+/// BPF_MAXINSNS (linux/bpf_common.h).
+pub const MAX_INSTRUCTIONS: usize = 4096;
+
+/// SECCOMP_FILTER_FLAG_* (linux/seccomp.h).
+pub const FLAG_TSYNC: u32 = 1;
+/// Actions other than ALLOW are logged.
+pub const FLAG_LOG: u32 = 1 << 1;
+/// No mitigation of speculative store bypass.
+pub const FLAG_SPEC_ALLOW: u32 = 1 << 2;
+/// seccomp(2) returns the descriptor of the agent.
+pub const FLAG_NEW_LISTENER: u32 = 1 << 3;
+/// TSYNC and NEW_LISTENER both want the return value: this makes TSYNC fail with ESRCH instead.
+pub const FLAG_TSYNC_ESRCH: u32 = 1 << 4;
+/// A call that waits for the agent is interrupted by fatal signals only.
+pub const FLAG_WAIT_KILLABLE_RECV: u32 = 1 << 5;
+
+const KILL_PROCESS: u32 = 0x8000_0000;
+const KILL_THREAD: u32 = 0;
+const TRAP: u32 = 0x0003_0000;
+const ERRNO: u32 = 0x0005_0000;
+const NOTIFY: u32 = 0x7fc0_0000;
+const TRACE: u32 = 0x7ff0_0000;
+const LOG: u32 = 0x7ffc_0000;
+const ALLOW: u32 = 0x7fff_0000;
+/// The part of an action that is not its data.
+const ACTION_MASK: u32 = 0xffff_0000;
+
+const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
+/// The largest errno that the kernel returns (MAX_ERRNO).
+const MAX_ERRNO: u32 = 4095;
+
+/// What the compiler has to know beside the profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Context {
+    /// AUDIT_ARCH_* of this machine, see `sys::arch`.
+    pub audit_arch: u32,
+    /// An unknown call of the profile is an error ([`FAIL_UNKNOWN_ANNOTATION`]).
+    pub fail_unknown: bool,
+}
+
+/// A compiled filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// For seccomp(2).
+    pub program: Vec<SockFilter>,
+    /// SECCOMP_FILTER_FLAG_*, NEW_LISTENER included if there is an agent.
+    pub flags: u32,
+    /// The agent that answers SCMP_ACT_NOTIFY.
+    pub notify: Option<Listener>,
+    /// What was left out, for the log and `hull explain`.
+    pub notes: Vec<String>,
+}
+
+/// Where the agent of SCMP_ACT_NOTIFY listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// The socket on the host.
+    pub path: String,
+    /// Passed to the agent as it is.
+    pub metadata: Option<String>,
+}
+
+/// Compiles /linux/seccomp.
+pub fn compile(spec: &spec::Seccomp<'_>, context: &Context) -> Result<Filter> {
+    let mut notes = Vec::new();
+    let default = default_action(spec)?;
+    let mut calls = architectures(spec, context, &mut notes)?;
+    let uses_notify = collect(spec, default, context, &mut calls, &mut notes)?;
+    let notify = listener(spec, uses_notify)?;
+    let flags = flags(spec, notify.is_some(), &mut notes)?;
+    let program = assemble(&mut calls, default);
+    if program.len() > MAX_INSTRUCTIONS {
+        let len = program.len();
+        return Err(Error::spec(
+            "/linux/seccomp",
+            format_args!("the filter has {len} instructions, more than the {MAX_INSTRUCTIONS} that the kernel takes"),
+        )
+        .hint("most of them are conditions on arguments"));
+    }
+    Ok(Filter { program, flags, notify, notes })
+}
+
+fn default_action(spec: &spec::Seccomp<'_>) -> Result<u32> {
+    let pointer = "/linux/seccomp/defaultAction";
+    let action = action(spec.default_action.as_ref(), spec.default_errno_ret, pointer, || {
+        "/linux/seccomp/defaultErrnoRet".into()
+    })?;
+    if action == NOTIFY {
+        return Err(Error::spec(
+            pointer,
+            "SCMP_ACT_NOTIFY cannot be the default: hull could not bring the agent its descriptor",
+        ));
+    }
+    Ok(action)
+}
+
+/// The ABIs that the filter has rules for, the native one first.
+fn architectures(spec: &spec::Seccomp<'_>, context: &Context, notes: &mut Vec<String>) -> Result<Vec<Calls>> {
+    let native = Arch::native(context.audit_arch).ok_or_else(|| {
+        Error::host(Step::Seccomp, "hull has no table of system calls for this machine's architecture")
+    })?;
+    let mut calls = vec![Calls::new(native)];
+    for (index, name) in spec.architectures.iter().enumerate() {
+        let pointer = || format!("/linux/seccomp/architectures/{index}");
+        if !ARCHS.contains(&&**name) {
+            return Err(unknown(pointer(), "architecture", name, &ARCHS));
+        }
+        match Arch::named(name).filter(|arch| arch.runs_on(native)) {
+            Some(arch) if calls.iter().any(|known| known.arch == arch) => {}
+            Some(arch) => calls.push(Calls::new(arch)),
+            None => notes.push(format!("config.json: {}: {name} does not run on this kernel: left out", pointer())),
+        }
+    }
+    Ok(calls)
+}
+
+/// Reads the rules into `calls`; tells whether one of them asks the agent.
+fn collect(
+    spec: &spec::Seccomp<'_>,
+    default: u32,
+    context: &Context,
+    calls: &mut [Calls],
+    notes: &mut Vec<String>,
+) -> Result<bool> {
+    let mut uses_notify = false;
+    for (index, rule) in spec.syscalls.iter().enumerate() {
+        let at = |field: &str| format!("/linux/seccomp/syscalls/{index}/{field}");
+        let action = action_of_rule(rule, index)?;
+        let rules = conditions(rule, index)?;
+        if rule.names.is_empty() && rule.name.is_none() {
+            notes.push(format!("config.json: {}: names no system call", at("names")));
+        }
+        for (position, name) in rule.names.iter().chain(rule.name.as_ref()).enumerate() {
+            let pointer = || if position < rule.names.len() { at(&format!("names/{position}")) } else { at("name") };
+            if action == NOTIFY && NOTIFY_REFUSED.contains(&&**name) {
+                return Err(Error::spec(
+                    pointer(),
+                    format_args!(
+                        "SCMP_ACT_NOTIFY cannot be used for {name}: hull needs it to bring the agent its descriptor"
+                    ),
+                ));
+            }
+            let Some(syscall) = arch::lookup(name) else {
+                if context.fail_unknown {
+                    return Err(unknown_call(pointer(), name).hint(format!("{FAIL_UNKNOWN_ANNOTATION} is set")));
+                }
+                notes.push(format!("config.json: {}: unknown system call \"{name}\": left out", pointer()));
+                continue;
+            };
+            uses_notify |= action == NOTIFY;
+            for calls in calls.iter_mut() {
+                calls.know(syscall);
+                // libseccomp takes no rule that says what the default says, so runc and crun leave it out.
+                if action == default {
+                    continue;
+                }
+                if rules.is_empty() {
+                    calls.add(name, syscall, action, &[]);
+                }
+                for conditions in &rules {
+                    calls.add(name, syscall, action, conditions);
+                }
+            }
+        }
+    }
+    calls.iter_mut().for_each(Calls::sort);
+    Ok(uses_notify)
+}
+
+fn action_of_rule(rule: &spec::SyscallRule<'_>, index: usize) -> Result<u32> {
+    // Built for each rule, not for each name: the pointer costs nothing that shows.
+    let pointer = format!("/linux/seccomp/syscalls/{index}/action");
+    action(rule.action.as_ref(), rule.errno_ret, &pointer, || format!("/linux/seccomp/syscalls/{index}/errnoRet"))
+}
+
+fn action(
+    name: Option<&Str<'_>>,
+    errno: Option<u32>,
+    pointer: &str,
+    errno_pointer: impl Fn() -> String,
+) -> Result<u32> {
+    let Some(name) = name else {
+        return Err(Error::spec(pointer, "is missing; it says what happens to a call"));
+    };
+    let (action, takes_errno, most) = match &**name {
+        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => (KILL_THREAD, false, 0),
+        "SCMP_ACT_KILL_PROCESS" => (KILL_PROCESS, false, 0),
+        "SCMP_ACT_TRAP" => (TRAP, false, 0),
+        "SCMP_ACT_ERRNO" => (ERRNO, true, MAX_ERRNO),
+        "SCMP_ACT_TRACE" => (TRACE, true, u16::MAX.into()),
+        "SCMP_ACT_ALLOW" => (ALLOW, false, 0),
+        "SCMP_ACT_LOG" => (LOG, false, 0),
+        "SCMP_ACT_NOTIFY" => (NOTIFY, false, 0),
+        _ => return Err(unknown(pointer, "action", name, &ACTIONS)),
+    };
+    match errno {
+        None if takes_errno => Ok(action | EPERM),
+        None => Ok(action),
+        Some(_) if !takes_errno => Err(Error::spec(errno_pointer(), format_args!("{name} takes no errno"))),
+        Some(errno) if errno > most => {
+            Err(Error::spec(errno_pointer(), format_args!("{errno} is no errno, at most {most} is possible")))
+        }
+        Some(errno) => Ok(action | errno),
+    }
+}
+
+/// The conditions of a rule: none, or lists of which one must hold as a whole.
+///
+/// A list in which an argument comes twice is one rule for each entry: profiles rely on that old behaviour of
+/// runc, although the specification says that all entries must hold.
+fn conditions(rule: &spec::SyscallRule<'_>, index: usize) -> Result<Vec<Vec<Condition>>> {
+    if rule.args.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut all = Vec::with_capacity(rule.args.len());
+    for (position, arg) in rule.args.iter().enumerate() {
+        all.push(condition(arg, |field| format!("/linux/seccomp/syscalls/{index}/args/{position}/{field}"))?);
+    }
+    all.sort_by_key(|condition| condition.argument);
+    if all.windows(2).any(|pair| pair[0].argument == pair[1].argument) {
+        return Ok(all.into_iter().map(|condition| vec![condition]).collect());
+    }
+    Ok(vec![all])
+}
+
+fn condition(arg: &spec::SyscallArg<'_>, pointer: impl Fn(&str) -> String) -> Result<Condition> {
+    if arg.index > 5 {
+        return Err(Error::spec(pointer("index"), format_args!("{} is no argument, a call has 0 to 5", arg.index)));
+    }
+    let Some(op) = &arg.op else {
+        return Err(Error::spec(pointer("op"), "is missing; it says how the argument is compared"));
+    };
+    let (test, negated) = match &**op {
+        "SCMP_CMP_EQ" | "SCMP_CMP_MASKED_EQ" => (Test::Equal, false),
+        "SCMP_CMP_NE" => (Test::Equal, true),
+        "SCMP_CMP_GE" => (Test::AtLeast, false),
+        "SCMP_CMP_LT" => (Test::AtLeast, true),
+        "SCMP_CMP_GT" => (Test::Above, false),
+        "SCMP_CMP_LE" => (Test::Above, true),
+        _ => return Err(unknown(pointer("op"), "operator", op, &OPERATORS)),
+    };
+    let (mask, value) = match &**op {
+        "SCMP_CMP_MASKED_EQ" => (arg.value, arg.value_two),
+        _ => (u64::MAX, arg.value),
+    };
+    Ok(Condition { argument: arg.index as u8, test, negated, value, mask })
+}
+
+fn listener(spec: &spec::Seccomp<'_>, uses_notify: bool) -> Result<Option<Listener>> {
+    let path = spec.listener_path.as_ref().filter(|path| !path.is_empty());
+    let metadata = spec.listener_metadata.as_ref().filter(|metadata| !metadata.is_empty());
+    match path {
+        None if uses_notify => {
+            Err(Error::spec("/linux/seccomp/listenerPath", "is missing, but a rule uses SCMP_ACT_NOTIFY"))
+        }
+        None if metadata.is_some() => {
+            Err(Error::spec("/linux/seccomp/listenerMetadata", "must not be set without listenerPath"))
+        }
+        // The specification sends something there only "when the SCMP_ACT_NOTIFY action is used".
+        Some(path) if uses_notify => {
+            Ok(Some(Listener { path: path.to_string(), metadata: metadata.map(|m| m.to_string()) }))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn flags(spec: &spec::Seccomp<'_>, notify: bool, notes: &mut Vec<String>) -> Result<u32> {
+    let listener = if notify { FLAG_NEW_LISTENER } else { 0 };
+    let Some(names) = &spec.flags else { return Ok(FLAG_SPEC_ALLOW | listener) };
+    let mut flags = listener;
+    for (index, name) in names.iter().enumerate() {
+        let pointer = || format!("/linux/seccomp/flags/{index}");
+        flags |= match &**name {
+            "SECCOMP_FILTER_FLAG_TSYNC" if notify => FLAG_TSYNC | FLAG_TSYNC_ESRCH,
+            "SECCOMP_FILTER_FLAG_TSYNC" => FLAG_TSYNC,
+            "SECCOMP_FILTER_FLAG_LOG" => FLAG_LOG,
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => FLAG_SPEC_ALLOW,
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" if notify => FLAG_WAIT_KILLABLE_RECV,
+            // The kernel refuses it without a listener (EINVAL); libseccomp then leaves it out.
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => {
+                notes.push(format!("config.json: {}: {name} without SCMP_ACT_NOTIFY: left out", pointer()));
+                0
+            }
+            _ => return Err(unknown(pointer(), "flag", name, &KNOWN_FLAGS)),
+        };
+    }
+    Ok(flags)
+}
+
+fn unknown(pointer: impl std::fmt::Display, what: &str, name: &str, known: &[&'static str]) -> Error {
+    let error = Error::spec(pointer, format_args!("unknown {what} \"{name}\""));
+    match nearest(name, known.iter().copied()) {
+        Some(near) => error.hint(format!("did you mean \"{near}\"?")),
+        None => error,
+    }
+}
+
+fn unknown_call(pointer: String, name: &str) -> Error {
+    match nearest(name, arch::names()) {
+        Some(near) => Error::spec(pointer, format_args!("unknown system call \"{name}\", did you mean \"{near}\"?")),
+        None => Error::spec(pointer, format_args!("unknown system call \"{name}\"")),
+    }
+}
+
+/// Writes the program: which architecture, then which number, then the arguments.
+fn assemble(calls: &mut [Calls], default: u32) -> Vec<SockFilter> {
+    // As runc: a tracer answers new calls itself, and a default that lets calls through is not to be narrowed.
+    let permissive = matches!(default & ACTION_MASK, ALLOW | LOG | TRACE);
+    let beyond = (!permissive && default != ERRNO | ENOSYS).then_some(ERRNO | ENOSYS);
+    let mut writer = Writer::new();
+    let mut entries: Vec<(u32, At)> = Vec::new();
+    let mut ranges = Vec::new();
+    for index in (0..calls.len()).rev().filter(|index| calls[*index].arch != Arch::X32) {
+        ranges.clear();
+        calls[index].ranges(0, beyond, &mut ranges, index);
+        if calls[index].arch == Arch::X86_64 {
+            match calls.iter().position(|calls| calls.arch == Arch::X32) {
+                Some(x32) => calls[x32].ranges(arch::X32_BIT, beyond, &mut ranges, x32),
+                None => ranges.push((arch::X32_BIT, index, Outcome::Always(KILL_THREAD))),
+            }
+            // -1 is what a tracer makes of a call that is to be skipped: no call of x32, and no reason to kill.
+            ranges.push((u32::MAX, index, Outcome::Default));
+        }
+        let root = tree(&mut writer, calls, &ranges, default);
+        writer.fall_through(root);
+        entries.push((calls[index].arch.audit_arch(), writer.statement(bpf::LD_ABS, bpf::DATA_NR)));
+    }
+    let mut next = writer.ret(KILL_THREAD);
+    for (audit_arch, entry) in entries {
+        next = writer.jump(bpf::JEQ, audit_arch, entry, next);
+    }
+    writer.fall_through(next);
+    writer.statement(bpf::LD_ABS, bpf::DATA_ARCH);
+    writer.finish()
+}
+
+/// The binary search over ranges of numbers; the number is in the accumulator.
+fn tree(writer: &mut Writer, calls: &[Calls], ranges: &[(u32, usize, Outcome)], default: u32) -> At {
+    if let [(_, group, outcome)] = ranges {
+        return match outcome {
+            Outcome::Default => writer.ret(default),
+            Outcome::Always(action) => writer.ret(*action),
+            Outcome::Chain(chain) => {
+                chain_of(writer, &calls[*group].chains[*chain], calls[*group].arch.is_32_bit(), default)
+            }
+        };
+    }
+    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let below = tree(writer, calls, low, default);
+    let above = tree(writer, calls, high, default);
+    writer.jump(bpf::JGE, high[0].0, above, below)
+}
+
+/// Rules with conditions: the first that holds decides.
+fn chain_of(writer: &mut Writer, rules: &[Rule], is_32_bit: bool, default: u32) -> At {
+    let mut otherwise = writer.ret(default);
+    for rule in rules.iter().rev() {
+        let mut then = writer.ret(rule.action);
+        for condition in rule.conditions.iter().rev() {
+            then = compare(writer, condition, is_32_bit, then, otherwise);
+        }
+        otherwise = then;
+    }
+    otherwise
+}
+
+/// One condition: the upper half of the argument first, where the ABI has one.
+fn compare(writer: &mut Writer, condition: &Condition, is_32_bit: bool, then: At, otherwise: At) -> At {
+    let (yes, no) = if condition.negated { (otherwise, then) } else { (then, otherwise) };
+    let (low, high) = bpf::argument(condition.argument);
+    let (value_low, value_high) = (condition.value as u32, (condition.value >> 32) as u32);
+    let (mask_low, mask_high) = (condition.mask as u32, (condition.mask >> 32) as u32);
+    let code = match condition.test {
+        Test::Equal => bpf::JEQ,
+        Test::AtLeast => bpf::JGE,
+        Test::Above => bpf::JGT,
+    };
+    let mut at = writer.jump(code, value_low, yes, no);
+    at = load(writer, at, low, mask_low);
+    if is_32_bit {
+        return at;
+    }
+    at = writer.jump(bpf::JEQ, value_high, at, no);
+    if condition.test != Test::Equal {
+        at = writer.jump(bpf::JGT, value_high, yes, at);
+    }
+    load(writer, at, high, mask_high)
+}
+
+/// Loads half an argument before `at`, which looks at it.
+fn load(writer: &mut Writer, at: At, offset: u32, mask: u32) -> At {
+    writer.fall_through(at);
+    if mask != u32::MAX {
+        writer.statement(bpf::AND, mask);
+    }
+    writer.statement(bpf::LD_ABS, offset)
+}
