@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{Done, json};
 use crate::Result;
 use crate::error::Step;
+use crate::plan::seccomp;
 
 /// Prints the features.
 pub fn features() -> Result<Done> {
@@ -19,11 +20,11 @@ pub fn features() -> Result<Done> {
 #[derive(Debug, Clone, Default)]
 pub struct Supported {
     /// Hooks that run.
-    pub hooks: &'static [&'static str],
+    pub hooks: Vec<&'static str>,
     /// Mount options that are understood.
     pub mount_options: Vec<&'static str>,
     /// Namespaces that are made and joined.
-    pub namespaces: &'static [&'static str],
+    pub namespaces: Vec<&'static str>,
     /// Cgroup hierarchies that can be used.
     pub cgroup_v1: bool,
     /// cgroup2.
@@ -54,7 +55,8 @@ pub struct Supported {
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Seccomp {
-    enabled: bool,
+    /// Filters are loaded.
+    pub enabled: bool,
     /// SCMP_ACT_...
     pub actions: Vec<&'static str>,
     /// SCMP_CMP_...
@@ -63,13 +65,21 @@ pub struct Seccomp {
     pub archs: Vec<&'static str>,
     /// SECCOMP_FILTER_FLAG_... that are recognised.
     pub known_flags: Vec<&'static str>,
-    /// Those that this kernel takes, too.
-    pub supported_flags: Vec<&'static str>,
 }
 
 /// What this hull supports. A field is filled when its part of the plan is there.
 fn supported() -> Supported {
-    Supported::default()
+    Supported {
+        seccomp: Some(Seccomp {
+            enabled: true,
+            actions: seccomp::ACTIONS.to_vec(),
+            operators: seccomp::OPERATORS.to_vec(),
+            archs: seccomp::ARCHS.to_vec(),
+            known_flags: seccomp::KNOWN_FLAGS.to_vec(),
+        }),
+        unsafe_annotations: &[seccomp::FAIL_UNKNOWN_ANNOTATION],
+        ..Supported::default()
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -87,7 +97,7 @@ struct Features<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Linux<'a> {
-    namespaces: &'a [&'static str],
+    namespaces: Vec<&'static str>,
     capabilities: Vec<String>,
     cgroup: Cgroup,
     seccomp: Seccomp,
@@ -145,15 +155,19 @@ impl<'a> Features<'a> {
     fn new(supported: &'a Supported) -> Features<'a> {
         let enabled = |enabled| Enabled { enabled };
         let (schemata, monitoring) = supported.intel_rdt.unwrap_or_default();
-        let mut mount_options = supported.mount_options.clone();
-        mount_options.sort_unstable();
+        let sorted = |words: &[&'static str]| {
+            let mut words = words.to_vec();
+            words.sort_unstable();
+            words
+        };
         Features {
             oci_version_min: "1.0.0",
             oci_version_max: crate::spec::VERSION,
-            hooks: supported.hooks,
-            mount_options,
+            // The hooks keep the order in which they run.
+            hooks: &supported.hooks,
+            mount_options: sorted(&supported.mount_options),
             linux: Linux {
-                namespaces: supported.namespaces,
+                namespaces: sorted(&supported.namespaces),
                 capabilities: capabilities(),
                 cgroup: Cgroup {
                     v1: supported.cgroup_v1,
@@ -162,10 +176,7 @@ impl<'a> Features<'a> {
                     systemd_user: supported.systemd.1,
                     rdma: supported.rdma,
                 },
-                seccomp: match &supported.seccomp {
-                    Some(seccomp) => Seccomp { enabled: true, ..seccomp.clone() },
-                    None => Seccomp::default(),
-                },
+                seccomp: supported.seccomp.clone().unwrap_or_default(),
                 apparmor: enabled(supported.apparmor),
                 selinux: enabled(supported.selinux),
                 intel_rdt: IntelRdt { enabled: supported.intel_rdt.is_some(), schemata, monitoring },
@@ -192,14 +203,14 @@ mod tests {
 
     fn everything() -> Supported {
         Supported {
-            hooks: &["prestart"],
+            hooks: vec!["prestart"],
             mount_options: vec!["rw", "ro"],
-            namespaces: &["pid", "time"],
+            namespaces: vec!["pid", "time"],
             cgroup_v1: true,
             cgroup_v2: true,
             systemd: (true, true),
             rdma: true,
-            seccomp: Some(Seccomp { actions: vec!["SCMP_ACT_ALLOW"], ..Seccomp::default() }),
+            seccomp: Some(Seccomp { enabled: true, actions: vec!["SCMP_ACT_ALLOW"], ..Seccomp::default() }),
             apparmor: true,
             selinux: true,
             intel_rdt: Some((true, true)),
@@ -233,6 +244,17 @@ mod tests {
     }
 
     #[test]
+    fn seccomp_is_what_the_compiler_knows() {
+        let value = serde_json::to_value(Features::new(&supported())).unwrap();
+        let printed = &value["linux"]["seccomp"];
+        assert_eq!(printed["enabled"], true);
+        assert_eq!(printed["actions"], serde_json::json!(seccomp::ACTIONS));
+        assert_eq!(printed["operators"], serde_json::json!(seccomp::OPERATORS));
+        assert_eq!(printed["archs"], serde_json::json!(seccomp::ARCHS));
+        assert_eq!(printed["knownFlags"], serde_json::json!(seccomp::KNOWN_FLAGS));
+    }
+
+    #[test]
     fn capabilities_are_complete_and_in_order() {
         let all = capabilities();
         assert_eq!((all[0].as_str(), all[40].as_str()), ("CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"));
@@ -241,7 +263,7 @@ mod tests {
 
     #[test]
     fn the_specifications_own_parser_reads_it() {
-        for supported in [Supported::default(), everything()] {
+        for supported in [Supported::default(), supported(), everything()] {
             let text = serde_json::to_string(&Features::new(&supported)).unwrap();
             serde_json::from_str::<oci_spec::runtime::Features>(&text).unwrap();
         }
