@@ -462,3 +462,148 @@ fn load(writer: &mut Writer, at: At, offset: u32, mask: u32) -> At {
     }
     writer.statement(bpf::LD_ABS, offset)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTEXT: Context = Context { audit_arch: 0xc000_003e, fail_unknown: false };
+
+    fn compiled(json: &str) -> Result<Filter> {
+        compile(&serde_json::from_str(json).unwrap(), &CONTEXT)
+    }
+
+    fn with_rule(rule: &str) -> Result<Filter> {
+        compiled(&format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{rule}]}}"#))
+    }
+
+    fn fails(result: Result<Filter>, want: &str) {
+        assert_eq!(result.unwrap_err().to_string(), format!("config.json: /linux/seccomp/{want}"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        fails(compiled("{}"), "defaultAction: is missing; it says what happens to a call");
+        fails(
+            compiled(r#"{"defaultAction":"SCMP_ACT_ALOW"}"#),
+            "defaultAction: unknown action \"SCMP_ACT_ALOW\" (did you mean \"SCMP_ACT_ALLOW\"?)",
+        );
+        fails(
+            compiled(r#"{"defaultAction":"SCMP_ACT_ALLOW","defaultErrnoRet":1}"#),
+            "defaultErrnoRet: SCMP_ACT_ALLOW takes no errno",
+        );
+        fails(
+            compiled(r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86","SCMP_ARCH_X68"]}"#),
+            "architectures/1: unknown architecture \"SCMP_ARCH_X68\" (did you mean \"SCMP_ARCH_X86\"?)",
+        );
+        fails(
+            compiled(r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_LOGS"]}"#),
+            "flags/0: unknown flag \"SECCOMP_FILTER_FLAG_LOGS\" (did you mean \"SECCOMP_FILTER_FLAG_LOG\"?)",
+        );
+        fails(
+            with_rule(r#"{"names":["read"],"action":"SCMP_ACT_ERRNO","errnoRet":4096}"#),
+            "syscalls/0/errnoRet: 4096 is no errno, at most 4095 is possible",
+        );
+        fails(
+            with_rule(r#"{"names":["read"],"action":"SCMP_ACT_LOG","errnoRet":1}"#),
+            "syscalls/0/errnoRet: SCMP_ACT_LOG takes no errno",
+        );
+        fails(
+            with_rule(r#"{"names":["read"],"action":"SCMP_ACT_LOG","args":[{"index":6,"op":"SCMP_CMP_EQ"}]}"#),
+            "syscalls/0/args/0/index: 6 is no argument, a call has 0 to 5",
+        );
+        fails(
+            with_rule(r#"{"names":["read"],"action":"SCMP_ACT_LOG","args":[{"index":1,"op":"SCMP_CMP_EG"}]}"#),
+            "syscalls/0/args/0/op: unknown operator \"SCMP_CMP_EG\" (did you mean \"SCMP_CMP_EQ\"?)",
+        );
+    }
+
+    #[test]
+    fn an_unknown_call_is_noted_or_refused() {
+        let json = r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_S390X"],
+            "syscalls":[{"names":["read","opennat"],"action":"SCMP_ACT_LOG"}]}"#;
+        let filter = compiled(json).unwrap();
+        assert_eq!(
+            filter.notes,
+            [
+                "config.json: /linux/seccomp/architectures/0: SCMP_ARCH_S390X does not run on this kernel: left out",
+                "config.json: /linux/seccomp/syscalls/0/names/1: unknown system call \"opennat\": left out",
+            ]
+        );
+        let strict = Context { fail_unknown: true, ..CONTEXT };
+        fails(
+            compile(&serde_json::from_str(json).unwrap(), &strict),
+            "syscalls/0/names/1: unknown system call \"opennat\", did you mean \"openat\"? \
+             (run.oci.seccomp_fail_unknown_syscall is set)",
+        );
+    }
+
+    #[test]
+    fn flags_default_to_spec_allow() {
+        let flags = |text: &str| compiled(&format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW"{text}}}"#)).unwrap().flags;
+        assert_eq!(flags(""), FLAG_SPEC_ALLOW);
+        assert_eq!(flags(r#","flags":[]"#), 0);
+        assert_eq!(flags(r#","flags":["SECCOMP_FILTER_FLAG_LOG","SECCOMP_FILTER_FLAG_TSYNC"]"#), FLAG_LOG | FLAG_TSYNC);
+        assert_eq!(flags(r#","flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]"#), 0);
+    }
+
+    #[test]
+    fn an_agent_needs_a_path_and_hull_some_calls() {
+        let notify = |name: &str, rest: &str| {
+            compiled(&format!(
+                r#"{{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+                "syscalls":[{{"names":["{name}"],"action":"SCMP_ACT_NOTIFY"}}]{rest}}}"#
+            ))
+        };
+        let filter = notify("mkdir", r#","listenerPath":"/run/agent.sock","listenerMetadata":"m""#).unwrap();
+        assert_eq!(filter.flags, FLAG_NEW_LISTENER | FLAG_WAIT_KILLABLE_RECV);
+        assert_eq!(filter.notify, Some(Listener { path: "/run/agent.sock".into(), metadata: Some("m".into()) }));
+        fails(notify("mkdir", ""), "listenerPath: is missing, but a rule uses SCMP_ACT_NOTIFY");
+        for name in NOTIFY_REFUSED {
+            let error = notify(name, r#","listenerPath":"/run/agent.sock""#).unwrap_err().to_string();
+            assert!(error.contains("/linux/seccomp/syscalls/0/names/0: SCMP_ACT_NOTIFY cannot be used for"), "{error}");
+        }
+        let unused = compiled(r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/x"}"#).unwrap();
+        assert_eq!((unused.notify, unused.flags), (None, FLAG_SPEC_ALLOW));
+        fails(
+            compiled(r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerMetadata":"m"}"#),
+            "listenerMetadata: must not be set without listenerPath",
+        );
+        assert!(compiled(r#"{"defaultAction":"SCMP_ACT_NOTIFY","listenerPath":"/x"}"#).is_err());
+    }
+
+    #[test]
+    fn a_filter_that_is_too_long_is_refused() {
+        let rules: Vec<String> = (0..1100)
+            .map(|value| {
+                format!(
+                    r#"{{"names":["ioctl"],"action":"SCMP_ACT_TRAP",
+                    "args":[{{"index":1,"value":{value},"op":"SCMP_CMP_EQ"}}]}}"#
+                )
+            })
+            .collect();
+        let error = with_rule(&rules.join(",")).unwrap_err().to_string();
+        assert!(error.contains("more than the 4096 that the kernel takes"), "{error}");
+        assert!(with_rule(&rules[..900].join(",")).is_ok());
+    }
+
+    #[test]
+    fn every_architecture_with_a_table_compiles() {
+        let json = r#"{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_AARCH64","SCMP_ARCH_ARM"],
+            "syscalls":[{"names":["read","cacheflush"],"action":"SCMP_ACT_ALLOW"}]}"#;
+        let spec = serde_json::from_str(json).unwrap();
+        let filter = compile(&spec, &Context { audit_arch: 0xc000_00b7, fail_unknown: false }).unwrap();
+        let verdict = |arch, nr| {
+            let call = interpreter::Call { nr, arch, args: [0; 6] };
+            interpreter::run(&filter.program, &call)
+        };
+        assert_eq!(verdict(0xc000_00b7, 63), ALLOW);
+        assert_eq!(verdict(0xc000_00b7, 62), ERRNO | EPERM);
+        assert_eq!(verdict(0xc000_00b7, 64), ERRNO | ENOSYS);
+        assert_eq!(verdict(0x4000_0028, 3), ALLOW);
+        assert_eq!(verdict(0x4000_0028, 0xf_0002), ALLOW);
+        assert_eq!(verdict(0x4000_0028, 0xf_0001), ERRNO | ENOSYS);
+        assert_eq!(verdict(0xc000_003e, 0), KILL_THREAD);
+        assert!(compile(&spec, &Context { audit_arch: 1, fail_unknown: false }).is_err());
+    }
+}
