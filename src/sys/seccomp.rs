@@ -63,6 +63,19 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_gets_a_descriptor() {
+        let json = r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/agent",
+            "syscalls":[{"names":["swapoff"],"action":"SCMP_ACT_NOTIFY"}]}"#;
+        let context = Context { audit_arch: crate::sys::arch::AUDIT_ARCH, fail_unknown: false };
+        let filter = compile(&serde_json::from_str(json).unwrap(), &context).unwrap();
+        let thread = std::thread::spawn(move || {
+            rustix::thread::set_no_new_privs(true).unwrap();
+            load(&filter.program, filter.flags).unwrap().map(|fd| rustix::io::fcntl_getfd(fd).unwrap())
+        });
+        assert_eq!(thread.join().unwrap(), Some(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
     fn the_kernel_refuses_nonsense() {
         let error = load(&[SockFilter { code: 0xffff, jt: 0, jf: 0, k: 0 }], 0).unwrap_err();
         // Without no_new_privs and CAP_SYS_ADMIN it does not even look.

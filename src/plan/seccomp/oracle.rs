@@ -62,8 +62,11 @@ fn scmp_compare(arg: &spec::SyscallArg<'_>) -> ScmpArgCompare {
 fn by_libseccomp(spec: &spec::Seccomp<'_>) -> Option<Vec<SockFilter>> {
     let default = scmp_action(spec.default_action.as_deref().unwrap(), spec.default_errno_ret);
     let mut filter = ScmpFilterContext::new(default).unwrap();
-    for arch in &spec.architectures {
+    for arch in std::iter::once("SCMP_ARCH_X86_64").chain(spec.architectures.iter().map(|arch| &**arch)) {
         filter.add_arch(scmp_arch(arch)).unwrap();
+    }
+    if ScmpArch::native() != ScmpArch::X8664 {
+        filter.remove_arch(ScmpArch::native()).unwrap();
     }
     for rule in &spec.syscalls {
         let action = scmp_action(rule.action.as_deref().unwrap(), rule.errno_ret);
