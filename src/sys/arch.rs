@@ -1,17 +1,31 @@
 //! What depends on the processor: the one place that looks at `target_arch`.
 
-/// AUDIT_ARCH_* of this program: what the kernel writes into `seccomp_data.arch` for its calls (linux/audit.h).
 #[cfg(target_arch = "x86_64")]
-pub const AUDIT_ARCH: u32 = 0xc000_003e;
-/// AUDIT_ARCH_* of this program: what the kernel writes into `seccomp_data.arch` for its calls (linux/audit.h).
-#[cfg(target_arch = "x86")]
-pub const AUDIT_ARCH: u32 = 0x4000_0003;
-/// AUDIT_ARCH_* of this program: what the kernel writes into `seccomp_data.arch` for its calls (linux/audit.h).
-#[cfg(target_arch = "aarch64")]
-pub const AUDIT_ARCH: u32 = 0xc000_00b7;
-/// AUDIT_ARCH_* of this program: what the kernel writes into `seccomp_data.arch` for its calls (linux/audit.h).
-#[cfg(target_arch = "arm")]
-pub const AUDIT_ARCH: u32 = 0x4000_0028;
+mod native {
+    pub const AUDIT_ARCH: u32 = 0xc000_003e;
+    pub const SCMP_ARCH: &str = "SCMP_ARCH_X86_64";
+}
 
-/// The machine's name as uname(2) and the specification's `features` have it.
-pub const MACHINE: &str = std::env::consts::ARCH;
+#[cfg(target_arch = "x86")]
+mod native {
+    pub const AUDIT_ARCH: u32 = 0x4000_0003;
+    pub const SCMP_ARCH: &str = "SCMP_ARCH_X86";
+}
+
+#[cfg(target_arch = "aarch64")]
+mod native {
+    pub const AUDIT_ARCH: u32 = 0xc000_00b7;
+    pub const SCMP_ARCH: &str = "SCMP_ARCH_AARCH64";
+}
+
+#[cfg(target_arch = "arm")]
+mod native {
+    pub const AUDIT_ARCH: u32 = 0x4000_0028;
+    pub const SCMP_ARCH: &str = "SCMP_ARCH_ARM";
+}
+
+/// AUDIT_ARCH_* of this program: what the kernel writes into `seccomp_data.arch` for its calls (linux/audit.h).
+pub const AUDIT_ARCH: u32 = native::AUDIT_ARCH;
+
+/// The specification's name of the same.
+pub const SCMP_ARCH: &str = native::SCMP_ARCH;

@@ -38,3 +38,47 @@ pub fn load(program: &[SockFilter], flags: u32) -> io::Result<Option<OwnedFd>> {
     // SAFETY: with NEW_LISTENER a result that is not negative is a new descriptor, which nobody else owns.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(result as RawFd) }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::seccomp::{Context, compile};
+    use rustix::io::Errno;
+
+    #[test]
+    fn the_kernel_takes_and_obeys_a_filter() {
+        let json = include_str!("../../bundles/podman-like/seccomp.json");
+        let spec = serde_json::from_str(json).unwrap();
+        let context = Context { audit_arch: crate::sys::arch::AUDIT_ARCH, fail_unknown: false };
+        let filter = compile(&spec, &context).unwrap();
+        // A filter without TSYNC belongs to one thread, and so does no_new_privs.
+        let thread = std::thread::spawn(move || {
+            rustix::thread::set_no_new_privs(true).unwrap();
+            assert!(load(&filter.program, filter.flags).unwrap().is_none());
+            let refused = rustix::system::sethostname(b"never");
+            let allowed = rustix::process::getppid();
+            (refused, allowed.is_some())
+        });
+        assert_eq!(thread.join().unwrap(), (Err(Errno::PERM), true));
+    }
+
+    #[test]
+    fn an_agent_gets_a_descriptor() {
+        let json = r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/agent",
+            "syscalls":[{"names":["swapoff"],"action":"SCMP_ACT_NOTIFY"}]}"#;
+        let context = Context { audit_arch: crate::sys::arch::AUDIT_ARCH, fail_unknown: false };
+        let filter = compile(&serde_json::from_str(json).unwrap(), &context).unwrap();
+        let thread = std::thread::spawn(move || {
+            rustix::thread::set_no_new_privs(true).unwrap();
+            load(&filter.program, filter.flags).unwrap().map(|fd| rustix::io::fcntl_getfd(fd).unwrap())
+        });
+        assert_eq!(thread.join().unwrap(), Some(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn the_kernel_refuses_nonsense() {
+        let error = load(&[SockFilter { code: 0xffff, jt: 0, jf: 0, k: 0 }], 0).unwrap_err();
+        // Without no_new_privs and CAP_SYS_ADMIN it does not even look.
+        assert!(matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EACCES)), "{error}");
+    }
+}

@@ -15,6 +15,7 @@
 
 mod arch;
 mod bpf;
+mod program;
 mod rules;
 mod table;
 
@@ -29,8 +30,8 @@ use crate::spec::{self, Str};
 
 pub use arch::{ARCHS, Arch};
 pub use bpf::SockFilter;
-use bpf::{At, Writer};
-use rules::{Calls, Condition, Outcome, Rule, Test};
+use program::assemble;
+use rules::{Calls, Condition, Test};
 
 /// `SCMP_ACT_*` that hull knows.
 pub const ACTIONS: [&str; 9] = [
@@ -369,96 +370,148 @@ fn unknown_call(pointer: String, name: &str) -> Error {
     }
 }
 
-/// Writes the program: which architecture, then which number, then the arguments.
-fn assemble(calls: &mut [Calls], default: u32) -> Vec<SockFilter> {
-    // As runc: a tracer answers new calls itself, and a default that lets calls through is not to be narrowed.
-    let permissive = matches!(default & ACTION_MASK, ALLOW | LOG | TRACE);
-    let beyond = (!permissive && default != ERRNO | ENOSYS).then_some(ERRNO | ENOSYS);
-    let mut writer = Writer::new();
-    let mut entries: Vec<(u32, At)> = Vec::new();
-    let mut ranges = Vec::new();
-    for index in (0..calls.len()).rev().filter(|index| calls[*index].arch != Arch::X32) {
-        ranges.clear();
-        calls[index].ranges(0, beyond, &mut ranges, index);
-        if calls[index].arch == Arch::X86_64 {
-            match calls.iter().position(|calls| calls.arch == Arch::X32) {
-                Some(x32) => calls[x32].ranges(arch::X32_BIT, beyond, &mut ranges, x32),
-                None => ranges.push((arch::X32_BIT, index, Outcome::Always(KILL_THREAD))),
-            }
-            // -1 is what a tracer makes of a call that is to be skipped: no call of x32, and no reason to kill.
-            ranges.push((u32::MAX, index, Outcome::Default));
-        }
-        let root = tree(&mut writer, calls, &ranges, default);
-        writer.fall_through(root);
-        entries.push((calls[index].arch.audit_arch(), writer.statement(bpf::LD_ABS, bpf::DATA_NR)));
-    }
-    let mut next = writer.ret(KILL_THREAD);
-    for (audit_arch, entry) in entries {
-        next = writer.jump(bpf::JEQ, audit_arch, entry, next);
-    }
-    writer.fall_through(next);
-    writer.statement(bpf::LD_ABS, bpf::DATA_ARCH);
-    writer.finish()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The binary search over ranges of numbers; the number is in the accumulator.
-fn tree(writer: &mut Writer, calls: &[Calls], ranges: &[(u32, usize, Outcome)], default: u32) -> At {
-    if let [(_, group, outcome)] = ranges {
-        return match outcome {
-            Outcome::Default => writer.ret(default),
-            Outcome::Always(action) => writer.ret(*action),
-            Outcome::Chain(chain) => {
-                chain_of(writer, &calls[*group].chains[*chain], calls[*group].arch.is_32_bit(), default)
-            }
+    const CONTEXT: Context = Context { audit_arch: 0xc000_003e, fail_unknown: false };
+
+    fn compiled(json: &str) -> Result<Filter> {
+        compile(&serde_json::from_str(json).unwrap(), &CONTEXT)
+    }
+
+    fn with_rule(rule: &str) -> Result<Filter> {
+        compiled(&format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{rule}]}}"#))
+    }
+
+    #[track_caller]
+    fn fails(result: Result<Filter>, want: &str) {
+        assert_eq!(result.unwrap_err().to_string(), format!("config.json: /linux/seccomp/{want}"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        fails(compiled("{}"), "defaultAction: is missing; it says what happens to a call");
+        fails(
+            compiled(r#"{"defaultAction":"SCMP_ACT_ALOW"}"#),
+            "defaultAction: unknown action \"SCMP_ACT_ALOW\" (did you mean \"SCMP_ACT_ALLOW\"?)",
+        );
+        fails(
+            compiled(r#"{"defaultAction":"SCMP_ACT_ALLOW","defaultErrnoRet":1}"#),
+            "defaultErrnoRet: SCMP_ACT_ALLOW takes no errno",
+        );
+        fails(
+            compiled(r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86","SCMP_ARCH_X68"]}"#),
+            "architectures/1: unknown architecture \"SCMP_ARCH_X68\" (did you mean \"SCMP_ARCH_X86\"?)",
+        );
+        fails(
+            compiled(r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_LOGS"]}"#),
+            "flags/0: unknown flag \"SECCOMP_FILTER_FLAG_LOGS\" (did you mean \"SECCOMP_FILTER_FLAG_LOG\"?)",
+        );
+        fails(
+            with_rule(r#"{"names":["read"],"action":"SCMP_ACT_ERRNO","errnoRet":4096}"#),
+            "syscalls/0/errnoRet: 4096 is no errno, at most 4095 is possible",
+        );
+        fails(
+            with_rule(r#"{"names":["read"],"action":"SCMP_ACT_LOG","errnoRet":1}"#),
+            "syscalls/0/errnoRet: SCMP_ACT_LOG takes no errno",
+        );
+        fails(
+            with_rule(r#"{"names":["read"],"action":"SCMP_ACT_LOG","args":[{"index":6,"op":"SCMP_CMP_EQ"}]}"#),
+            "syscalls/0/args/0/index: 6 is no argument, a call has 0 to 5",
+        );
+        fails(
+            with_rule(r#"{"names":["read"],"action":"SCMP_ACT_LOG","args":[{"index":1,"op":"SCMP_CMP_EG"}]}"#),
+            "syscalls/0/args/0/op: unknown operator \"SCMP_CMP_EG\" (did you mean \"SCMP_CMP_EQ\"?)",
+        );
+    }
+
+    #[test]
+    fn an_unknown_call_is_noted_or_refused() {
+        let json = r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_S390X"],
+            "syscalls":[{"names":["read","opennat"],"action":"SCMP_ACT_LOG"}]}"#;
+        let filter = compiled(json).unwrap();
+        assert_eq!(
+            filter.notes,
+            [
+                "config.json: /linux/seccomp/architectures/0: SCMP_ARCH_S390X does not run on this kernel: left out",
+                "config.json: /linux/seccomp/syscalls/0/names/1: unknown system call \"opennat\": left out",
+            ]
+        );
+        let strict = Context { fail_unknown: true, ..CONTEXT };
+        fails(
+            compile(&serde_json::from_str(json).unwrap(), &strict),
+            "syscalls/0/names/1: unknown system call \"opennat\", did you mean \"openat\"? \
+             (run.oci.seccomp_fail_unknown_syscall is set)",
+        );
+    }
+
+    #[test]
+    fn flags_default_to_spec_allow() {
+        let flags = |text: &str| compiled(&format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW"{text}}}"#)).unwrap().flags;
+        assert_eq!(flags(""), FLAG_SPEC_ALLOW);
+        assert_eq!(flags(r#","flags":[]"#), 0);
+        assert_eq!(flags(r#","flags":["SECCOMP_FILTER_FLAG_LOG","SECCOMP_FILTER_FLAG_TSYNC"]"#), FLAG_LOG | FLAG_TSYNC);
+        assert_eq!(flags(r#","flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]"#), 0);
+    }
+
+    #[test]
+    fn an_agent_needs_a_path_and_hull_some_calls() {
+        let notify = |name: &str, rest: &str| {
+            compiled(&format!(
+                r#"{{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+                "syscalls":[{{"names":["{name}"],"action":"SCMP_ACT_NOTIFY"}}]{rest}}}"#
+            ))
         };
-    }
-    let (low, high) = ranges.split_at(ranges.len() / 2);
-    let below = tree(writer, calls, low, default);
-    let above = tree(writer, calls, high, default);
-    writer.jump(bpf::JGE, high[0].0, above, below)
-}
-
-/// Rules with conditions: the first that holds decides.
-fn chain_of(writer: &mut Writer, rules: &[Rule], is_32_bit: bool, default: u32) -> At {
-    let mut otherwise = writer.ret(default);
-    for rule in rules.iter().rev() {
-        let mut then = writer.ret(rule.action);
-        for condition in rule.conditions.iter().rev() {
-            then = compare(writer, condition, is_32_bit, then, otherwise);
+        let filter = notify("mkdir", r#","listenerPath":"/run/agent.sock","listenerMetadata":"m""#).unwrap();
+        assert_eq!(filter.flags, FLAG_NEW_LISTENER | FLAG_WAIT_KILLABLE_RECV);
+        assert_eq!(filter.notify, Some(Listener { path: "/run/agent.sock".into(), metadata: Some("m".into()) }));
+        fails(notify("mkdir", ""), "listenerPath: is missing, but a rule uses SCMP_ACT_NOTIFY");
+        for name in NOTIFY_REFUSED {
+            let error = notify(name, r#","listenerPath":"/run/agent.sock""#).unwrap_err().to_string();
+            assert!(error.contains("/linux/seccomp/syscalls/0/names/0: SCMP_ACT_NOTIFY cannot be used for"), "{error}");
         }
-        otherwise = then;
+        let unused = compiled(r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/x"}"#).unwrap();
+        assert_eq!((unused.notify, unused.flags), (None, FLAG_SPEC_ALLOW));
+        fails(
+            compiled(r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerMetadata":"m"}"#),
+            "listenerMetadata: must not be set without listenerPath",
+        );
+        assert!(compiled(r#"{"defaultAction":"SCMP_ACT_NOTIFY","listenerPath":"/x"}"#).is_err());
     }
-    otherwise
-}
 
-/// One condition: the upper half of the argument first, where the ABI has one.
-fn compare(writer: &mut Writer, condition: &Condition, is_32_bit: bool, then: At, otherwise: At) -> At {
-    let (yes, no) = if condition.negated { (otherwise, then) } else { (then, otherwise) };
-    let (low, high) = bpf::argument(condition.argument);
-    let (value_low, value_high) = (condition.value as u32, (condition.value >> 32) as u32);
-    let (mask_low, mask_high) = (condition.mask as u32, (condition.mask >> 32) as u32);
-    let code = match condition.test {
-        Test::Equal => bpf::JEQ,
-        Test::AtLeast => bpf::JGE,
-        Test::Above => bpf::JGT,
-    };
-    let mut at = writer.jump(code, value_low, yes, no);
-    at = load(writer, at, low, mask_low);
-    if is_32_bit {
-        return at;
+    #[test]
+    fn a_filter_that_is_too_long_is_refused() {
+        let rules: Vec<String> = (0..1100)
+            .map(|value| {
+                format!(
+                    r#"{{"names":["ioctl"],"action":"SCMP_ACT_TRAP",
+                    "args":[{{"index":1,"value":{value},"op":"SCMP_CMP_EQ"}}]}}"#
+                )
+            })
+            .collect();
+        let error = with_rule(&rules.join(",")).unwrap_err().to_string();
+        assert!(error.contains("more than the 4096 that the kernel takes"), "{error}");
+        assert!(with_rule(&rules[..900].join(",")).is_ok());
     }
-    at = writer.jump(bpf::JEQ, value_high, at, no);
-    if condition.test != Test::Equal {
-        at = writer.jump(bpf::JGT, value_high, yes, at);
-    }
-    load(writer, at, high, mask_high)
-}
 
-/// Loads half an argument before `at`, which looks at it.
-fn load(writer: &mut Writer, at: At, offset: u32, mask: u32) -> At {
-    writer.fall_through(at);
-    if mask != u32::MAX {
-        writer.statement(bpf::AND, mask);
+    #[test]
+    fn every_architecture_with_a_table_compiles() {
+        let json = r#"{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_AARCH64","SCMP_ARCH_ARM"],
+            "syscalls":[{"names":["read","cacheflush"],"action":"SCMP_ACT_ALLOW"}]}"#;
+        let spec = serde_json::from_str(json).unwrap();
+        let filter = compile(&spec, &Context { audit_arch: 0xc000_00b7, fail_unknown: false }).unwrap();
+        let verdict = |arch, nr| {
+            let call = interpreter::Call { nr, arch, args: [0; 6] };
+            interpreter::run(&filter.program, &call)
+        };
+        assert_eq!(verdict(0xc000_00b7, 63), ALLOW);
+        assert_eq!(verdict(0xc000_00b7, 62), ERRNO | EPERM);
+        assert_eq!(verdict(0xc000_00b7, 64), ERRNO | ENOSYS);
+        assert_eq!(verdict(0x4000_0028, 3), ALLOW);
+        assert_eq!(verdict(0x4000_0028, 0xf_0002), ALLOW);
+        assert_eq!(verdict(0x4000_0028, 0xf_0001), ERRNO | ENOSYS);
+        assert_eq!(verdict(0xc000_003e, 0), KILL_THREAD);
+        assert!(compile(&spec, &Context { audit_arch: 1, fail_unknown: false }).is_err());
     }
-    writer.statement(bpf::LD_ABS, offset)
 }

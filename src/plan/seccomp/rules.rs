@@ -31,17 +31,17 @@ pub(super) struct Condition {
 }
 
 impl Condition {
-    /// The place among conditions of other rules: libseccomp puts lower arguments first, then greater-than before
-    /// less-than before equality, then small values first (large ones for less-than).
+    /// The place among conditions of other rules: libseccomp puts higher arguments first, then equality before
+    /// less-than before greater-than, then the narrower range.
     fn order(&self, other: &Condition) -> Ordering {
         let kind = |c: &Condition| match (c.test, c.negated) {
-            (Test::AtLeast | Test::Above, false) => 1,
+            (Test::Equal, _) => 1,
             (Test::AtLeast | Test::Above, true) => 2,
-            (Test::Equal, _) => 3,
+            (Test::AtLeast | Test::Above, false) => 3,
         };
-        self.argument.cmp(&other.argument).then(kind(self).cmp(&kind(other))).then_with(|| match kind(self) {
-            2 => other.value.cmp(&self.value),
-            _ => self.value.cmp(&other.value),
+        other.argument.cmp(&self.argument).then(kind(self).cmp(&kind(other))).then_with(|| match kind(self) {
+            2 => self.value.cmp(&other.value),
+            _ => other.value.cmp(&self.value),
         })
     }
 }

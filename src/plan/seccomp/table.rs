@@ -8,7 +8,7 @@ pub(super) const NO: u16 = 0xffff;
 
 /// Names, sorted, with the numbers of x86_64, x86, x32 (less its bit), aarch64, arm (private ones as 0xf000 + n).
 #[rustfmt::skip]
-pub(super) const TABLE: [(&str, [u16; 5]); 504] = [
+pub(super) const TABLE: [(&str, [u16; 5]); 505] = [
     ("_llseek", [NO, 140, NO, NO, 140]),
     ("_newselect", [NO, 142, NO, NO, 142]),
     ("_sysctl", [156, 149, NO, NO, 149]),
@@ -457,6 +457,7 @@ pub(super) const TABLE: [(&str, [u16; 5]); 504] = [
     ("sync_file_range2", [NO, NO, NO, NO, 341]),
     ("syncfs", [306, 344, 306, 267, 373]),
     ("sys_debug_setcontext", [NO, NO, NO, NO, NO]),
+    ("syscall", [NO, NO, NO, NO, NO]),
     ("sysfs", [139, 135, 139, NO, 135]),
     ("sysinfo", [99, 116, 99, 179, 116]),
     ("syslog", [103, 103, 103, 116, 103]),
