@@ -187,7 +187,15 @@ fn joined(data: &[(String, Option<String>)]) -> String {
 fn destination_dir(root: Root<'_>, path: &RootfsPath, subject: &str) -> Result<(OwnedFd, bool)> {
     let (fd, made) = match root.open_without_links(path, OFlags::PATH | OFlags::DIRECTORY) {
         Ok(fd) => return Ok((fd, false)),
-        Err(Errno::LOOP | Errno::NOENT) => {
+        // The common case: only the last part is missing, and no link leads there.
+        Err(Errno::NOENT) => match root.make_last(path) {
+            Ok(fd) => return Ok((fd, true)),
+            Err(_) => {
+                own_directories(root, path, subject)?;
+                root.ensure_dir(path).err_at(Step::Mount, "make destination", || subject)?
+            }
+        },
+        Err(Errno::LOOP) => {
             own_directories(root, path, subject)?;
             root.ensure_dir(path).err_at(Step::Mount, "make destination", || subject)?
         }

@@ -76,6 +76,19 @@ impl<'fd> Root<'fd> {
         }
     }
 
+    /// Makes the directory in one that exists and is reached without links.
+    pub fn make_last(&self, path: &RootfsPath) -> io::Result<OwnedFd> {
+        let (Some(parent), Some(name)) = (path.as_path().parent(), path.as_path().file_name()) else {
+            return Err(Errno::EXIST);
+        };
+        let top = parent == Path::new("/");
+        let opened = if top { None } else { Some(self.open_raw(parent, OFlags::PATH | OFlags::DIRECTORY, true)?) };
+        let dir = opened.as_ref().map_or(self.fd, AsFd::as_fd);
+        fs::mkdirat(dir, name, Mode::from_raw_mode(0o755))?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        fs::openat(dir, name, flags, Mode::empty())
+    }
+
     /// Opens the file, making it and its directories if it is missing.
     pub fn ensure_file(&self, path: &RootfsPath) -> io::Result<OwnedFd> {
         let mut at = path.as_path().to_owned();
