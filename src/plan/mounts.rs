@@ -298,7 +298,10 @@ fn one(
         return Err(Error::spec(pointer, format!("tmpcopyup is for a tmpfs, not for {fstype}")));
     }
     mount.tmpcopyup = words.tmpcopyup;
-    mount.idmap = idmap(spec, ns, &pointer, entry, words.idmap)?;
+    if idmap(spec, ns, &pointer, entry, words.idmap)?.is_some() {
+        // It would belong to the container's user namespace, whose ids are mapped already.
+        return Err(Error::spec(pointer, format!("{fstype} cannot be idmapped here: only a bind mount can")));
+    }
     if fstype == "cgroup" {
         return cgroup::plan(host, ns, own, mount, words.rw_asked, planned);
     }

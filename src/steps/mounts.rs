@@ -354,11 +354,17 @@ fn set_attr(fd: BorrowedFd<'_>, what: Attr, recursive: bool, subject: &str) -> R
     let full = MountAttr { set: what.set, clear: what.clear, ..MountAttr::default() };
     match mount_setattr(fd, &full, recursive) {
         Err(error) if refused(&error) && what.clear != 0 => {
-            // First what is stricter, which must hold; then each flag to be cleared, which may not be.
-            let policy = if what.set & attr::ATIME != 0 { attr::ATIME } else { 0 };
-            let strict = MountAttr { set: what.set, clear: policy, ..MountAttr::default() };
-            if what.set != 0 {
+            // First what is stricter, which must hold; then the access time policy and each flag to be cleared, which
+            // may be locked.
+            let strict = MountAttr { set: what.set & !attr::ATIME, ..MountAttr::default() };
+            if strict.set != 0 {
                 mount_setattr(fd, &strict, recursive).err_at(Step::Mount, "mount_setattr", || subject)?;
+            } else if error.raw_os_error() == Some(libc::ENOSYS) {
+                return Err(Error::call(Step::Mount, "mount_setattr", Errno::NOSYS, subject));
+            }
+            if what.clear & attr::ATIME != 0 {
+                let policy = MountAttr { set: what.set & attr::ATIME, clear: attr::ATIME, ..MountAttr::default() };
+                let _ = mount_setattr(fd, &policy, recursive);
             }
             for bit in [attr::RDONLY, attr::NOSUID, attr::NODEV, attr::NOEXEC, attr::NODIRATIME, attr::NOSYMFOLLOW] {
                 if what.clear & bit != 0 {

@@ -65,7 +65,7 @@ pub fn enter(root_fd: BorrowedFd<'_>, plan: &Rootfs) -> Result<()> {
             })?;
             if let Some(old) = old {
                 // Before umount2: what is unmounted here must not be unmounted on the host.
-                propagate(old.as_fd(), "the old root", PropagationKind::Slave, true)?;
+                propagate_or(old.as_fd(), "the old root", PropagationKind::Slave, true, None)?;
             }
             rustix::mount::unmount(".", UnmountFlags::DETACH).err_at(Step::Mount, "umount2", subject)?;
         }
@@ -106,7 +106,9 @@ pub fn set_readonly(root_fd: BorrowedFd<'_>) -> Result<()> {
 /// Sets the propagation that the config asks for, after [`enter`].
 pub fn set_propagation(root_fd: BorrowedFd<'_>, plan: &Rootfs) -> Result<()> {
     match plan.propagation {
-        Some(Propagation { kind, recursive }) => propagate(root_fd, "/ (/linux/rootfsPropagation)", kind, recursive),
+        Some(Propagation { kind, recursive }) => {
+            propagate_or(root_fd, "/ (/linux/rootfsPropagation)", kind, recursive, Some("/"))
+        }
         None => Ok(()),
     }
 }
@@ -116,8 +118,20 @@ pub(super) fn refused(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
 }
 
-/// mount_setattr with a propagation, or mount(2) by the fd where that is missing.
+/// Sets the propagation of a mount, before the pivot.
 pub(super) fn propagate(fd: BorrowedFd<'_>, what: &str, kind: PropagationKind, recursive: bool) -> Result<()> {
+    propagate_or(fd, what, kind, recursive, Some(&super::mounts::by_fd(fd)))
+}
+
+/// mount_setattr with a propagation, or mount(2) with the path `old` where that is missing. After the pivot /proc is the
+/// image's (CVE-2026-115521), so `old` is not taken from it there.
+fn propagate_or(
+    fd: BorrowedFd<'_>,
+    what: &str,
+    kind: PropagationKind,
+    recursive: bool,
+    old: Option<&str>,
+) -> Result<()> {
     use rustix::mount::MountPropagationFlags as F;
     let flag = match kind {
         PropagationKind::Shared => F::SHARED,
@@ -128,9 +142,9 @@ pub(super) fn propagate(fd: BorrowedFd<'_>, what: &str, kind: PropagationKind, r
     let subject = || format!("make {what} {}{kind:?}", if recursive { "recursively " } else { "" }).to_lowercase();
     let attr = MountAttr { propagation: u64::from(flag.bits()), ..MountAttr::default() };
     match mount_setattr(fd, &attr, recursive) {
-        Err(error) if refused(&error) => {
+        Err(error) if refused(&error) && old.is_some() => {
             let flags = if recursive { flag | F::REC } else { flag };
-            rustix::mount::mount_change(super::mounts::by_fd(fd), flags).err_at(Step::Mount, "mount", subject)
+            rustix::mount::mount_change(old.unwrap_or("/"), flags).err_at(Step::Mount, "mount", subject)
         }
         other => other.err_at(Step::Mount, "mount_setattr", subject),
     }

@@ -149,12 +149,14 @@ fn binds_keep_set_and_clear_flags_and_make_files_or_directories() {
         std::fs::write(bundle.join("file"), "hello").unwrap();
         let json = r#"{"root":{"path":"rootfs"},"mounts":[
             {"destination":"/t","type":"tmpfs","options":["nosuid","noexec","nosymfollow","sync"]},
+            {"destination":"/i","type":"tmpfs","options":["iversion","silent","nodev","size=8k"]},
             {"destination":"/a/file","type":"bind","source":"file","options":["ro","noatime"]},
             {"destination":"/a/dir","type":"bind","source":"decoy","options":["nodev","rprivate","unbindable"]}]}"#;
         let _container = up(bundle, json);
         let info = mountinfo(&bundle.join("rootfs"));
         let at =
             |path: &str| info.iter().rfind(|mount| mount.0 == path).unwrap_or_else(|| panic!("{path} in {info:?}"));
+        assert!(at("/i").1.starts_with("rw,nodev") && at("/i").2.contains("size=8k"), "{info:?}");
         assert_eq!(std::fs::read(bundle.join("rootfs/a/file")).unwrap(), b"hello");
         assert!(at("/a/file").1.starts_with("ro,noatime"), "{info:?}");
         assert!(at("/a/dir").1.contains("nodev") && at("/a/dir").1.contains("unbindable"), "{info:?}");
