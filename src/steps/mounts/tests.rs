@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustix::fs::open;
 
 use super::*;
-use crate::host::{CgroupFacts, HostFacts};
+use crate::host::{CgroupFacts, CgroupMode, HostFacts, V1Hierarchy};
 use crate::plan::Options;
 use crate::plan::devices;
 use crate::plan::mounts::{NamespacesSummary, plan};
@@ -43,19 +43,23 @@ struct Container {
 
 /// Does what init does up to the pivot.
 pub(crate) fn try_up(bundle: &Path, json: &str) -> Result<(OwnedFd, Rootfs)> {
-    // `unshare -Urmpfni` runs these tests in a user namespace with one group.
+    try_up_with(bundle, json, CgroupFacts::default(), false)
+}
+
+fn try_up_with(bundle: &Path, json: &str, cgroup: CgroupFacts, new_cgroup: bool) -> Result<(OwnedFd, Rootfs)> {
+    // `unshare -Urmpfni` runs the default bundle in a user namespace, with one group.
     let user = !std::fs::read_to_string("/proc/self/uid_map").unwrap().contains("4294967295");
     let text = Text(if user { json.replace(",\"gid=5\"", "") } else { json.into() });
     let (spec, _) = parse(&text)?;
     let options = Options { bundle: bundle.to_owned(), ..Options::default() };
-    let ns = NamespacesSummary { new_mount: true, new_pid: true, ..Default::default() };
+    let ns = NamespacesSummary { new_mount: true, new_pid: true, new_cgroup, ..Default::default() };
     let host = HostFacts {
         euid: 0,
         egid: 0,
         in_user_namespace: false,
         bounding: u64::MAX,
         last_cap: 40,
-        cgroup: CgroupFacts::default(),
+        cgroup,
         apparmor: false,
         selinux: false,
     };
@@ -282,5 +286,37 @@ fn shared_propagation_stays_inside_the_container() {
         assert_eq!(mountinfo(&bundle.join("rootfs")).iter().filter(|mount| mount.0 == "/x").count(), 1);
         rootfs::enter(container.root_fd.as_fd(), &container.rootfs).unwrap();
         rootfs::set_propagation(container.root_fd.as_fd(), &container.rootfs).unwrap();
+    });
+}
+
+#[test]
+fn v1_hierarchies_are_shown_read_only_under_a_read_only_tmpfs() {
+    let pids = Path::new("/sys/fs/cgroup/pids");
+    if !pids.join("cgroup.procs").exists() || pids.join("cgroup.controllers").exists() {
+        eprintln!("SKIP v1_hierarchies: this host mounts no v1 hierarchy of pids");
+        return;
+    }
+    let facts = || CgroupFacts {
+        mode: CgroupMode::V1,
+        v1: vec![V1Hierarchy { controllers: vec!["pids".into(), "alias".into()], mount: pids.into(), own: "/".into() }],
+        ..Default::default()
+    };
+    in_namespace("cgroup1", |bundle| {
+        let json = r#"{"root":{"path":"rootfs"},"mounts":[{"destination":"/cg","type":"cgroup"}]}"#;
+        try_up_with(bundle, json, facts(), false).unwrap();
+        let at = bundle.join("rootfs/cg");
+        assert_eq!(std::fs::read_link(at.join("alias")).unwrap(), PathBuf::from("pids"));
+        assert!(std::fs::metadata(at.join("alias/cgroup.procs")).is_ok());
+        for made in [at.join("x"), at.join("pids/hull-must-not-exist")] {
+            assert_eq!(std::fs::create_dir(&made).unwrap_err().raw_os_error(), Some(libc::EROFS), "{made:?}");
+        }
+    });
+    in_namespace("cgroup1ns", |bundle| {
+        let mut facts = facts();
+        facts.v1[0].controllers.pop();
+        let json = r#"{"root":{"path":"rootfs"},"mounts":[{"destination":"/cg","type":"cgroup"}]}"#;
+        try_up_with(bundle, json, facts, true).unwrap();
+        let info = mountinfo(&bundle.join("rootfs/cg"));
+        assert!(info.iter().any(|m| m.0 == "/pids" && m.1.starts_with("ro") && m.2.starts_with("cgroup ")), "{info:?}");
     });
 }
