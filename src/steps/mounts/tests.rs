@@ -320,3 +320,28 @@ fn v1_hierarchies_are_shown_read_only_under_a_read_only_tmpfs() {
         assert!(info.iter().any(|m| m.0 == "/pids" && m.1.starts_with("ro") && m.2.starts_with("cgroup ")), "{info:?}");
     });
 }
+
+#[test]
+fn masks_hold_when_they_are_put_on_after_the_pivot() {
+    in_namespace("pivotmask", |bundle| {
+        let root = bundle.join("rootfs");
+        for name in ["f1", "f2"] {
+            std::fs::write(root.join(name), "secret").unwrap();
+            std::fs::create_dir(root.join(format!("d{name}"))).unwrap();
+            std::fs::write(root.join(format!("d{name}/x")), "secret").unwrap();
+        }
+        let (root_fd, mut plan) = try_up(bundle, r#"{"root":{"path":"rootfs"}}"#).unwrap();
+        plan.masked_paths = ["/f1", "/f2", "/df1", "/df2", "/missing"].map(RootfsPath::new).to_vec();
+        plan.readonly_paths = vec![RootfsPath::new("/dev")];
+        let masks = Masks::prepare(&plan).unwrap();
+        rootfs::enter(root_fd.as_fd(), &plan).unwrap();
+        masks.apply(Root::new(&root_fd), &plan).unwrap();
+        make_readonly(Root::new(&root_fd), &plan).unwrap();
+        for name in ["f1", "f2"] {
+            assert_eq!(std::fs::read(format!("/{name}")).unwrap(), b"");
+            assert_eq!(std::fs::read_dir(format!("/d{name}")).unwrap().count(), 0);
+        }
+        assert_eq!(std::fs::write("/dev/new", "").unwrap_err().raw_os_error(), Some(libc::EROFS));
+        std::fs::write("/new", "").unwrap();
+    });
+}
