@@ -1,1 +1,497 @@
-//! (being written)
+//! The mounts: each entry of /mounts becomes one or several [`Mount`]s, in order (config.md#mounts).
+//!
+//! Only /proc is guarded: what lies over it decides which labels and filters really hold (CVE-2019-16884), so on it
+//! goes proc or a bind of a procfs, and beneath it only the files that lxcfs and the like replace.
+
+use std::path::{Path, PathBuf};
+
+use super::Options;
+use super::rootfs::{RootfsPath, no_nul};
+use crate::error::{Error, Result};
+use crate::host::HostFacts;
+use crate::spec::{self, IdMapping, Spec};
+
+mod cgroup;
+pub mod options;
+
+pub use options::{Meaning, OPTIONS, Superblock, attr};
+
+/// What the mounts need to know about the container's namespaces: made or joined, not the host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NamespacesSummary {
+    /// Its own mount namespace.
+    pub new_mount: bool,
+    /// Its own user namespace.
+    pub new_user: bool,
+    /// Its own network namespace.
+    pub new_net: bool,
+    /// Its own cgroup namespace.
+    pub new_cgroup: bool,
+    /// Its own pid namespace.
+    pub new_pid: bool,
+}
+
+/// How mounts and unmounts travel between copies of a mount (mount_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Propagation {
+    /// The kind.
+    pub kind: PropagationKind,
+    /// The mounts below too.
+    pub recursive: bool,
+}
+
+/// The four kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PropagationKind {
+    /// Both ways.
+    Shared,
+    /// Inwards only.
+    Slave,
+    /// Not at all.
+    Private,
+    /// Not at all, and it cannot be bound.
+    Unbindable,
+}
+
+impl Propagation {
+    /// Understands `rslave` and its like.
+    pub fn parse(word: &str) -> Option<Propagation> {
+        match options::meaning(word) {
+            Some(Meaning::Propagation(propagation)) => Some(propagation),
+            _ => None,
+        }
+    }
+}
+
+/// Attributes to set and to clear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Attr {
+    /// Set.
+    pub set: u64,
+    /// Cleared.
+    pub clear: u64,
+}
+
+impl Attr {
+    /// A later word wins over an earlier one.
+    fn add(&mut self, set: u64, clear: u64) {
+        self.set = (self.set & !clear) | set;
+        self.clear = (self.clear & !set) | clear;
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(self) -> bool {
+        self.set == 0 && self.clear == 0
+    }
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountKind {
+    /// A file or directory of the host.
+    Bind {
+        /// Its path on the host.
+        source: PathBuf,
+        /// With the mounts below it.
+        recursive: bool,
+    },
+    /// A file system.
+    Fs {
+        /// Its type.
+        fstype: String,
+        /// What /proc/self/mountinfo shows as source, or the device.
+        source: Option<String>,
+        /// Its own options.
+        data: Vec<(String, Option<String>)>,
+        /// Flags of the instance, on or off.
+        superblock: Vec<(Superblock, bool)>,
+        /// Bound instead where the kernel refuses the mount (EPERM, EBUSY): the container's own cgroup.
+        otherwise: Option<PathBuf>,
+    },
+    /// Other options for what is mounted there already.
+    Remount {
+        /// Options of the file system.
+        data: Vec<(String, Option<String>)>,
+    },
+}
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// N of /mounts/N.
+    pub index: usize,
+    /// Where in the container.
+    pub destination: RootfsPath,
+    /// What.
+    pub kind: MountKind,
+    /// Attributes of the mount itself.
+    pub attr: Attr,
+    /// Attributes of it and all below it.
+    pub recursive_attr: Attr,
+    /// Propagation, in order.
+    pub propagation: Vec<Propagation>,
+    /// What the image has there is copied into it.
+    pub tmpcopyup: bool,
+    /// Ids are mapped as the container's user namespace does; `Some(true)`: in the mounts below too.
+    pub idmap: Option<bool>,
+    /// It becomes read-only only when all else in it is made.
+    pub readonly_last: bool,
+    /// Links to make in it: name and target.
+    pub links: Vec<(String, String)>,
+}
+
+impl Mount {
+    fn new(index: usize, destination: RootfsPath, kind: MountKind) -> Mount {
+        Mount {
+            index,
+            destination,
+            kind,
+            attr: Attr::default(),
+            recursive_attr: Attr::default(),
+            propagation: Vec::new(),
+            tmpcopyup: false,
+            idmap: None,
+            readonly_last: false,
+            links: Vec::new(),
+        }
+    }
+
+    /// Whether it is a bind mount.
+    pub fn is_bind(&self) -> bool {
+        matches!(self.kind, MountKind::Bind { .. })
+    }
+}
+
+/// The mounts, and what is worth a warning.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mounts {
+    /// In order.
+    pub mounts: Vec<Mount>,
+    /// Warnings.
+    pub notes: Vec<String>,
+    /// The host's directory is bound to /dev: nothing may be made in it.
+    pub dev_is_bound: bool,
+}
+
+/// The files below /proc that may be replaced.
+const PROC_FILES: &[&str] = &[
+    "cpuinfo",
+    "meminfo",
+    "stat",
+    "uptime",
+    "loadavg",
+    "swaps",
+    "diskstats",
+    "slabinfo",
+    "sys/kernel/ns_last_pid",
+    "sys/crypto/fips_enabled",
+];
+
+/// File systems that take SELinux's `context=`.
+const LABELLED: &[&str] = &["tmpfs", "mqueue", "overlay", "ext2", "ext3", "ext4", "xfs", "btrfs", "ramfs"];
+
+/// Plans all mounts. `own` is the container's cgroup in each hierarchy: mount point and path below it.
+pub fn plan(
+    spec: &Spec<'_>,
+    host: &HostFacts,
+    options: &Options,
+    ns: &NamespacesSummary,
+    own: &[(PathBuf, PathBuf)],
+) -> Result<Mounts> {
+    let mut planned = Mounts::default();
+    for (index, entry) in spec.mounts.iter().enumerate() {
+        one(spec, host, options, ns, own, index, entry, &mut planned)?;
+    }
+    put_readonly_last(&mut planned.mounts);
+    planned.dev_is_bound = planned
+        .mounts
+        .iter()
+        .rfind(|mount| {
+            mount.destination.as_path() == Path::new("/dev") && !matches!(mount.kind, MountKind::Remount { .. })
+        })
+        .is_some_and(Mount::is_bind);
+    Ok(planned)
+}
+
+/// Plans one entry, which may become several mounts.
+#[allow(clippy::too_many_arguments)]
+fn one(
+    spec: &Spec<'_>,
+    host: &HostFacts,
+    options: &Options,
+    ns: &NamespacesSummary,
+    own: &[(PathBuf, PathBuf)],
+    index: usize,
+    entry: &spec::Mount<'_>,
+    planned: &mut Mounts,
+) -> Result<()> {
+    let pointer = format!("/mounts/{index}");
+    let text = match entry.destination.as_deref() {
+        None | Some("") => return Err(Error::spec(format!("{pointer}/destination"), "is missing")),
+        Some(text) => text,
+    };
+    no_nul(&format!("{pointer}/destination"), text)?;
+    if !text.starts_with('/') {
+        planned.notes.push(format!("config.json: {pointer}/destination: {text:?} is relative: taken from /"));
+    }
+    let destination = RootfsPath::new(text);
+    if destination.is_root() {
+        return Err(Error::spec(
+            format!("{pointer}/destination"),
+            "nothing can be mounted on `/`: that is root.path's",
+        ));
+    }
+
+    let words = Words::read(&pointer, entry)?;
+    let fstype = entry.kind.as_deref().unwrap_or("");
+    no_nul(&format!("{pointer}/type"), fstype)?;
+    let source = entry.source.as_deref().filter(|source| !source.is_empty());
+    if let Some(source) = source {
+        no_nul(&format!("{pointer}/source"), source)?;
+    }
+
+    let bind = words.bind.or(match fstype {
+        "bind" => Some(false),
+        "rbind" => Some(true),
+        _ => None,
+    });
+    let mut mount = Mount::new(index, destination, MountKind::Remount { data: Vec::new() });
+    (mount.attr, mount.recursive_attr) = (words.attr, words.recursive_attr);
+    mount.propagation.clone_from(&words.propagation);
+
+    if words.remount {
+        if bind.is_some() {
+            refuse_data(&pointer, &words.data)?;
+        }
+        mount.kind = MountKind::Remount { data: words.data.into_iter().map(|(_, k, v)| (k, v)).collect() };
+        planned.mounts.push(mount);
+        return Ok(());
+    }
+
+    if let Some(recursive) = bind {
+        refuse_data(&pointer, &words.data)?;
+        let Some(source) = source else {
+            return Err(Error::spec(format!("{pointer}/source"), "a bind mount needs a source"));
+        };
+        if words.tmpcopyup {
+            return Err(Error::spec(pointer, "tmpcopyup is for a tmpfs, not for a bind mount"));
+        }
+        if !words.superblock.is_empty() {
+            let names: Vec<_> = words.superblock.iter().map(|(flag, _)| format!("{flag:?}").to_lowercase()).collect();
+            planned.notes.push(format!(
+                "config.json: {pointer}/options: {} belongs to a file system, not to a bind mount: ignored",
+                names.join(", ")
+            ));
+        }
+        guard_proc(&pointer, &mount.destination, fstype, Some(source))?;
+        mount.kind = MountKind::Bind { source: options.bundle.join(source), recursive };
+        mount.idmap = idmap(spec, ns, &pointer, entry, words.idmap)?;
+        planned.mounts.push(mount);
+        return Ok(());
+    }
+
+    if fstype.is_empty() {
+        return Err(Error::spec(format!("{pointer}/type"), "is missing, and the options say neither bind nor rbind"));
+    }
+    guard_proc(&pointer, &mount.destination, fstype, None)?;
+    if words.tmpcopyup && fstype != "tmpfs" {
+        return Err(Error::spec(pointer, format!("tmpcopyup is for a tmpfs, not for {fstype}")));
+    }
+    mount.tmpcopyup = words.tmpcopyup;
+    if idmap(spec, ns, &pointer, entry, words.idmap)?.is_some() {
+        // It would belong to the container's user namespace, whose ids are mapped already.
+        return Err(Error::spec(pointer, format!("{fstype} cannot be idmapped here: only a bind mount can")));
+    }
+    if fstype == "cgroup" {
+        return cgroup::plan(host, ns, own, mount, words.rw_asked, planned);
+    }
+    if fstype == "sysfs" && ns.new_user && !ns.new_net {
+        // A sysfs belongs to a network namespace: the kernel gives none to a user namespace that does not own it.
+        mount.kind = MountKind::Bind { source: "/sys".into(), recursive: true };
+        planned.mounts.push(mount);
+        return Ok(());
+    }
+    let mut data: Vec<_> = words.data.into_iter().map(|(_, key, value)| (key, value)).collect();
+    if fstype == "devpts" && ns.new_user {
+        data.retain(|(key, value)| key != "gid" || gid_is_mapped(spec, value.as_deref()));
+    }
+    if let Some(label) = spec.linux.as_ref().and_then(|linux| linux.mount_label.as_deref())
+        && !label.is_empty()
+    {
+        if !host.selinux {
+            planned.notes.push("config.json: /linux/mountLabel: SELinux is off: ignored".into());
+        } else if LABELLED.contains(&fstype) && !data.iter().any(|(key, _)| key == "context") {
+            data.push(("context".into(), Some(label.to_owned())));
+        }
+    }
+    // A disk that cannot be written needs to be told before it is opened; anywhere else the mount alone is read-only.
+    if mount.attr.set & attr::RDONLY != 0 && source.is_some_and(|source| source.starts_with("/dev/")) {
+        data.insert(0, ("ro".into(), None));
+    }
+    mount.kind = MountKind::Fs {
+        fstype: fstype.to_owned(),
+        source: source.map(str::to_owned),
+        data,
+        superblock: words.superblock,
+        otherwise: None,
+    };
+    planned.mounts.push(mount);
+    Ok(())
+}
+
+/// The options of one entry, sorted by what they act on.
+#[derive(Default)]
+struct Words {
+    bind: Option<bool>,
+    remount: bool,
+    tmpcopyup: bool,
+    rw_asked: bool,
+    idmap: Option<bool>,
+    attr: Attr,
+    recursive_attr: Attr,
+    propagation: Vec<Propagation>,
+    superblock: Vec<(Superblock, bool)>,
+    /// The option's number, key and value.
+    data: Vec<(usize, String, Option<String>)>,
+}
+
+impl Words {
+    fn read(pointer: &str, entry: &spec::Mount<'_>) -> Result<Words> {
+        let mut words = Words::default();
+        for (i, word) in entry.options.iter().enumerate() {
+            no_nul(&format!("{pointer}/options/{i}"), word)?;
+            match options::meaning(word) {
+                Some(Meaning::Nothing) => {}
+                Some(Meaning::Bind { recursive }) => words.bind = Some(words.bind.unwrap_or(false) || recursive),
+                Some(Meaning::Attr { set, clear, recursive: false }) => {
+                    words.attr.add(set, clear);
+                    match &**word {
+                        "rw" => words.rw_asked = true,
+                        "ro" => words.rw_asked = false,
+                        _ => {}
+                    }
+                }
+                Some(Meaning::Attr { set, clear, recursive: true }) => words.recursive_attr.add(set, clear),
+                Some(Meaning::Superblock(flag, on)) => {
+                    words.superblock.retain(|(other, _)| *other != flag);
+                    words.superblock.push((flag, on));
+                }
+                Some(Meaning::Propagation(propagation)) => words.propagation.push(propagation),
+                Some(Meaning::Remount) => words.remount = true,
+                Some(Meaning::TmpCopyUp) => words.tmpcopyup = true,
+                Some(Meaning::Idmap { recursive }) => words.idmap = Some(recursive),
+                None if word.is_empty() => {}
+                None => {
+                    // One word may carry several, as in "size=1m,mode=700"; a value may not hold a comma.
+                    let (key, value) = match word.split_once('=') {
+                        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+                        None => (word.to_string(), None),
+                    };
+                    words.data.push((i, key, value));
+                }
+            }
+        }
+        Ok(words)
+    }
+}
+
+/// A bind mount has no options of its own file system: a word that nobody knows is a mistake.
+fn refuse_data(pointer: &str, data: &[(usize, String, Option<String>)]) -> Result<()> {
+    let Some((i, key, _)) = data.first() else { return Ok(()) };
+    let error = Error::spec(
+        format!("{pointer}/options/{i}"),
+        format!("{key:?} is no option of a bind mount, whose file system is mounted already"),
+    );
+    Err(match spec::json::nearest(key, OPTIONS.iter().map(|(name, _)| *name)) {
+        Some(name) => error.hint(format!("the nearest known option is {name:?}")),
+        None => error,
+    })
+}
+
+/// What may lie on and below /proc.
+fn guard_proc(pointer: &str, destination: &RootfsPath, fstype: &str, bind: Option<&str>) -> Result<()> {
+    if !destination.is_in("/proc") {
+        return Ok(());
+    }
+    let below = destination.as_path().strip_prefix("/proc").unwrap_or(Path::new(""));
+    if below.as_os_str().is_empty() {
+        // Whether a bind's source is a procfs is seen when it is opened.
+        if bind.is_some() || fstype == "proc" {
+            return Ok(());
+        }
+        return Err(Error::spec(
+            format!("{pointer}/destination"),
+            format!("{fstype} cannot be mounted on /proc: labels and limits are set by it"),
+        ));
+    }
+    if PROC_FILES.iter().any(|file| below == Path::new(file)) {
+        return Ok(());
+    }
+    Err(Error::spec(format!("{pointer}/destination"), format!("nothing can be mounted on {destination}"))
+        .hint(format!("below /proc only {} can be replaced", PROC_FILES.join(", "))))
+}
+
+/// Whether ids are mapped: only as the container's own user namespace maps them.
+fn idmap(
+    spec: &Spec<'_>,
+    ns: &NamespacesSummary,
+    pointer: &str,
+    entry: &spec::Mount<'_>,
+    asked: Option<bool>,
+) -> Result<Option<bool>> {
+    let given = !entry.uid_mappings.is_empty() || !entry.gid_mappings.is_empty();
+    if asked.is_none() && !given {
+        return Ok(None);
+    }
+    if !ns.new_user {
+        return Err(Error::spec(pointer, "an idmapped mount needs a user namespace in /linux/namespaces")
+            .hint("only the mapping of the container's own user namespace can be used"));
+    }
+    let same = |a: &[IdMapping<'_>], b: &[IdMapping<'_>]| {
+        let key = |m: &IdMapping<'_>| (m.container_id, m.host_id, m.size);
+        a.iter().map(key).eq(b.iter().map(key))
+    };
+    if given {
+        let linux = spec.linux.as_ref();
+        let (uids, gids) = linux.map_or((&[][..], &[][..]), |l| (&l.uid_mappings[..], &l.gid_mappings[..]));
+        for (name, ours, theirs) in
+            [("uidMappings", &entry.uid_mappings[..], uids), ("gidMappings", &entry.gid_mappings[..], gids)]
+        {
+            if !same(ours, theirs) {
+                return Err(Error::spec(
+                    format!("{pointer}/{name}"),
+                    format!("differs from /linux/{name}: only the container's own mapping can be used"),
+                ));
+            }
+        }
+    }
+    Ok(Some(asked.unwrap_or(false)))
+}
+
+/// Whether the value of devpts's `gid` exists in the container. Without a map here the namespace is joined: the kernel
+/// will tell.
+fn gid_is_mapped(spec: &Spec<'_>, gid: Option<&str>) -> bool {
+    let Some(gid) = gid.and_then(|gid| gid.parse::<u64>().ok()) else { return true };
+    let Some(map) = spec.linux.as_ref().map(|linux| &linux.gid_mappings).filter(|map| !map.is_empty()) else {
+        return true;
+    };
+    map.iter().any(|m| gid >= u64::from(m.container_id) && gid - u64::from(m.container_id) < u64::from(m.size))
+}
+
+/// A tmpfs that is asked to be read-only must still take what comes later: mount points in it, links, devices.
+fn put_readonly_last(mounts: &mut [Mount]) {
+    for i in 0..mounts.len() {
+        if mounts[i].attr.set & attr::RDONLY == 0 {
+            continue;
+        }
+        let MountKind::Fs { fstype, .. } = &mounts[i].kind else { continue };
+        let path = mounts[i].destination.as_path();
+        let later =
+            fstype == "tmpfs" && mounts[i + 1..].iter().any(|other| other.destination.as_path().starts_with(path));
+        mounts[i].readonly_last |=
+            later || mounts[i].tmpcopyup || !mounts[i].links.is_empty() || path == Path::new("/dev");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,209 @@
-//! (being written)
+//! Device nodes and links, made by fd in the container's own /dev. The directory is treated as hostile: it must be a
+//! real one, and no name in it is followed (CVE-2026-41579, CVE-2026-88264).
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags};
+
+use super::mounts::by_fd;
+use super::path::{Root, RootfsPath};
+use crate::error::{ErrAt, Error, Result, Step};
+use crate::plan::devices::{DeviceKind, Devices, Node};
+
+const NODE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
+
+/// Makes all nodes and links.
+pub fn make_all(root: Root<'_>, devices: &Devices) -> Result<()> {
+    if devices.nodes.is_empty() && devices.links.is_empty() {
+        return Ok(());
+    }
+    // Modes are the config's, not the umask's. This process has one thread.
+    let umask = rustix::process::umask(Mode::empty());
+    let result = make_with_umask(root, devices);
+    rustix::process::umask(umask);
+    result
+}
+
+fn make_with_umask(root: Root<'_>, devices: &Devices) -> Result<()> {
+    let dev = open_dev(root)?;
+    for node in &devices.nodes {
+        let subject = || describe(node);
+        let path = node.path.as_path();
+        let name = path.file_name().unwrap_or(OsStr::new(""));
+        if path.parent() == Some(Path::new("/dev")) {
+            make(dev.as_fd(), name, node)?;
+        } else {
+            let parent = RootfsPath::new(&path.parent().unwrap_or(Path::new("/")).to_string_lossy());
+            let (dir, _) = root.ensure_dir(&parent).err_at(Step::Device, "make directory", subject)?;
+            make(dir.as_fd(), name, node)?;
+        }
+    }
+    for (name, target) in devices.links {
+        link(dev.as_fd(), name, target)?;
+    }
+    Ok(())
+}
+
+/// Opens the container's /dev, which must be a real directory.
+fn open_dev(root: Root<'_>) -> Result<OwnedFd> {
+    let path = RootfsPath::new("/dev");
+    let subject = || "open /dev of the container";
+    match root.open_without_links(&path, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(Errno::NOENT) => Ok(root.ensure_dir(&path).err_at(Step::Device, "mkdirat", subject)?.0),
+        other => other.err_at(Step::Device, "openat2", subject).map_err(|e| {
+            if e.is(Errno::LOOP) || e.is(Errno::NOTDIR) {
+                e.hint("/dev of the root file system must be a directory")
+            } else {
+                e
+            }
+        }),
+    }
+}
+
+fn describe(node: &Node) -> String {
+    match node.index {
+        Some(i) => format!("make device {} (/linux/devices/{i})", node.path),
+        None => format!("make device {}", node.path),
+    }
+}
+
+fn file_type(kind: DeviceKind) -> FileType {
+    match kind {
+        DeviceKind::Char => FileType::CharacterDevice,
+        DeviceKind::Block => FileType::BlockDevice,
+        DeviceKind::Fifo => FileType::Fifo,
+    }
+}
+
+fn is_it(stat: &Stat, node: &Node) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == file_type(node.kind)
+        && (node.kind == DeviceKind::Fifo || stat.st_rdev == rustix::fs::makedev(node.major, node.minor))
+}
+
+fn make(dir: BorrowedFd<'_>, name: &OsStr, node: &Node) -> Result<()> {
+    if node.bind {
+        return bind(dir, name, node);
+    }
+    let subject = || describe(node);
+    let mode = Mode::from_raw_mode(node.mode);
+    let dev = if node.kind == DeviceKind::Fifo { 0 } else { rustix::fs::makedev(node.major, node.minor) };
+    match rustix::fs::mknodat(dir, name, file_type(node.kind), mode, dev) {
+        // It is ours, with this mode and root's.
+        Ok(()) if node.uid == 0 && node.gid == 0 => return Ok(()),
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(Error::call(Step::Device, "mknodat", errno, subject())),
+    }
+    let fd = rustix::fs::openat(dir, name, NODE, Mode::empty()).err_at(Step::Device, "openat", subject)?;
+    let stat = rustix::fs::fstat(&fd).err_at(Step::Device, "fstat", subject)?;
+    if !is_it(&stat, node) {
+        return Err(Error::host(Step::Device, format!("{}: {} is there already", subject(), what(&stat))));
+    }
+    if (stat.st_uid, stat.st_gid) != (node.uid, node.gid) {
+        let (uid, gid) = (Some(Uid::from_raw(node.uid)), Some(Gid::from_raw(node.gid)));
+        rustix::fs::chownat(&fd, "", uid, gid, AtFlags::EMPTY_PATH).err_at(Step::Device, "fchownat", subject)?;
+    }
+    if stat.st_mode & 0o7777 != node.mode {
+        // An O_PATH fd takes no fchmod; its name in the host's /proc leads to this very inode.
+        rustix::fs::chmod(by_fd(fd.as_fd()), mode).err_at(Step::Device, "chmod", subject)?;
+    }
+    Ok(())
+}
+
+/// What a file is, in words.
+fn what(stat: &Stat) -> String {
+    let numbers = || format!("{}:{}", rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => "a regular file".into(),
+        FileType::Directory => "a directory".into(),
+        FileType::Symlink => "a link".into(),
+        FileType::Fifo => "a pipe".into(),
+        FileType::Socket => "a socket".into(),
+        FileType::CharacterDevice => format!("a character device {}", numbers()),
+        FileType::BlockDevice => format!("a block device {}", numbers()),
+        FileType::Unknown => "something unknown".into(),
+    }
+}
+
+/// Binds the host's node, once it is seen to be the one that was asked for.
+fn bind(dir: BorrowedFd<'_>, name: &OsStr, node: &Node) -> Result<()> {
+    let subject = || format!("{} by a bind of the host's", describe(node));
+    let tree = rustix::mount::open_tree(CWD, node.path.as_path(), CLONE)
+        .err_at(Step::Device, "open_tree", subject)
+        .map_err(|e| e.hint("a user namespace cannot make device nodes: the host must have it at the same path"))?;
+    let stat = rustix::fs::fstat(&tree).err_at(Step::Device, "fstat", subject)?;
+    if !is_it(&stat, node) {
+        return Err(Error::host(
+            Step::Device,
+            format!("{}: {} is {} there, not {}:{}", subject(), node.path, what(&stat), node.major, node.minor),
+        )
+        .hint("a user namespace cannot make device nodes"));
+    }
+    let at = mount_point(dir, name, subject)?;
+    attach(&tree, &at, subject)
+}
+
+/// Opens or makes the file that a node is bound to; never a link.
+fn mount_point(dir: BorrowedFd<'_>, name: &OsStr, subject: impl Fn() -> String) -> Result<OwnedFd> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = match rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o666)) {
+        Err(Errno::EXIST) => {
+            rustix::fs::openat(dir, name, NODE, Mode::empty()).err_at(Step::Device, "openat", &subject)?
+        }
+        other => return other.err_at(Step::Device, "openat", &subject),
+    };
+    let stat = rustix::fs::fstat(&fd).err_at(Step::Device, "fstat", &subject)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile | FileType::CharacterDevice | FileType::BlockDevice => Ok(fd),
+        _ => Err(Error::host(Step::Device, format!("{}: {} is there already", subject(), what(&stat)))),
+    }
+}
+
+fn attach(tree: &OwnedFd, at: &OwnedFd, subject: impl Fn() -> String) -> Result<()> {
+    let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(tree, "", at, "", both).err_at(Step::Device, "move_mount", subject)
+}
+
+/// Makes a link. What is there already stays, but for ptmx, which must be this container's own.
+fn link(dev: BorrowedFd<'_>, name: &str, target: &str) -> Result<()> {
+    let subject = || format!("link /dev/{name} to {target}");
+    match rustix::fs::symlinkat(target, dev, name) {
+        Err(Errno::EXIST) if name == "ptmx" => {
+            if rustix::fs::readlinkat(dev, name, Vec::new()).is_ok_and(|now| now.as_bytes() == target.as_bytes()) {
+                return Ok(());
+            }
+            rustix::fs::unlinkat(dev, name, AtFlags::empty()).err_at(Step::Device, "unlinkat", subject)?;
+            rustix::fs::symlinkat(target, dev, name).err_at(Step::Device, "symlinkat", subject)
+        }
+        Err(Errno::EXIST) => Ok(()),
+        other => other.err_at(Step::Device, "symlinkat", subject),
+    }
+}
+
+/// Binds the container's terminal to /dev/console. `peer` is the pty's own fd (TIOCGPTPEER), never a path
+/// (CVE-2025-52565).
+pub fn bind_console(root: Root<'_>, peer: BorrowedFd<'_>) -> Result<()> {
+    let subject = || "bind the terminal to /dev/console".to_owned();
+    let stat = rustix::fs::fstat(peer).err_at(Step::Console, "fstat", subject)?;
+    // Majors 136 to 143 are Unix98 ptys.
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice
+        || !(136..=143).contains(&rustix::fs::major(stat.st_rdev))
+    {
+        return Err(Error::host(Step::Console, format!("{}: the terminal is {}", subject(), what(&stat))));
+    }
+    let dev = open_dev(root)?;
+    let at = mount_point(dev.as_fd(), OsStr::new("console"), subject)?;
+    let tree = rustix::mount::open_tree(peer, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH).err_at(
+        Step::Console,
+        "open_tree",
+        subject,
+    )?;
+    attach(&tree, &at, subject)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,125 @@
-//! (being written)
+//! Masked and read-only paths, by fd: the mask is attached to the very file that was looked up (GHSA-3q8j-pf29-vwv8),
+//! and it is the host's own /dev/null, never the container's (CVE-2025-31133).
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{CWD, FileType, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+
+use super::path::{Root, RootfsPath};
+use crate::error::{ErrAt, Error, Result, Step};
+use crate::plan::mounts::attr;
+use crate::plan::rootfs::Rootfs;
+use crate::sys::mount::{MountAttr, mount_setattr};
+
+const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
+
+/// What lies over masked paths. The first use attaches the mount itself, later ones a copy of it: a mount that is
+/// detached cannot be copied before Linux 6.15.
+#[derive(Debug, Default)]
+pub struct Masks {
+    null: Option<Cover>,
+    empty: Option<Cover>,
+}
+
+#[derive(Debug)]
+struct Cover {
+    mount: OwnedFd,
+    attached: bool,
+}
+
+impl Masks {
+    /// Takes the host's /dev/null. Before the pivot, in the container's mount namespace.
+    pub fn prepare(plan: &Rootfs) -> Result<Masks> {
+        if plan.masked_paths.is_empty() {
+            return Ok(Masks::default());
+        }
+        let subject = || "take the host's /dev/null to mask files";
+        let mount = rustix::mount::open_tree(CWD, "/dev/null", CLONE).err_at(Step::Mount, "open_tree", subject)?;
+        let stat = rustix::fs::fstat(&mount).err_at(Step::Mount, "fstat", subject)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice
+            || stat.st_rdev != rustix::fs::makedev(1, 3)
+        {
+            return Err(Error::host(Step::Mount, format!("{}: it is no null device", subject())));
+        }
+        Ok(Masks { null: Some(Cover { mount, attached: false }), empty: None })
+    }
+
+    /// Covers all masked paths.
+    pub fn apply(mut self, root: Root<'_>, plan: &Rootfs) -> Result<()> {
+        for (i, path) in plan.masked_paths.iter().enumerate() {
+            let subject = || format!("mask {path} (/linux/maskedPaths/{i})");
+            let Some(at) = find(root, path, subject)? else { continue };
+            let stat = rustix::fs::fstat(&at).err_at(Step::Mount, "fstat", subject)?;
+            let cover = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                match &mut self.empty {
+                    Some(cover) => cover,
+                    none => none.insert(Cover { mount: empty_directory()?, attached: false }),
+                }
+            } else {
+                self.null.as_mut().ok_or_else(|| Error::bug(Step::Mount, format!("{}: not prepared", subject())))?
+            };
+            cover.put(&at, subject)?;
+        }
+        Ok(())
+    }
+}
+
+impl Cover {
+    fn put(&mut self, at: &OwnedFd, subject: impl Fn() -> String) -> Result<()> {
+        if !self.attached {
+            attach(&self.mount, at, subject)?;
+            self.attached = true;
+            return Ok(());
+        }
+        let copy = rustix::mount::open_tree(&self.mount, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH).err_at(
+            Step::Mount,
+            "open_tree",
+            &subject,
+        )?;
+        attach(&copy, at, subject)
+    }
+}
+
+/// Makes all read-only paths read-only; other flags of theirs stay.
+pub fn make_readonly(root: Root<'_>, plan: &Rootfs) -> Result<()> {
+    for (i, path) in plan.readonly_paths.iter().enumerate() {
+        let subject = || format!("make {path} read-only (/linux/readonlyPaths/{i})");
+        let Some(at) = find(root, path, subject)? else { continue };
+        let flags = CLONE | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
+        let tree = rustix::mount::open_tree(&at, "", flags).err_at(Step::Mount, "open_tree", subject)?;
+        let readonly = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+        mount_setattr(tree.as_fd(), &readonly, false).err_at(Step::Mount, "mount_setattr", subject)?;
+        attach(&tree, &at, subject)?;
+    }
+    Ok(())
+}
+
+/// Opens the path; a missing one needs no mask.
+fn find(root: Root<'_>, path: &RootfsPath, subject: impl Fn() -> String) -> Result<Option<OwnedFd>> {
+    match root.open(path, OFlags::PATH) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        other => other.map(Some).err_at(Step::Mount, "openat2", subject),
+    }
+}
+
+fn attach(tree: &OwnedFd, at: &OwnedFd, subject: impl Fn() -> String) -> Result<()> {
+    let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(tree, "", at, "", both).err_at(Step::Mount, "move_mount", subject)
+}
+
+/// The one directory over all masked directories: empty and read-only, as a file system too.
+fn empty_directory() -> Result<OwnedFd> {
+    use rustix::mount as m;
+    let subject = || "make an empty tmpfs to mask directories";
+    let fs = m::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).err_at(Step::Mount, "fsopen", subject)?;
+    m::fsconfig_set_flag(&fs, "ro").err_at(Step::Mount, "fsconfig", subject)?;
+    m::fsconfig_set_string(&fs, "mode", "755").err_at(Step::Mount, "fsconfig", subject)?;
+    m::fsconfig_create(&fs).err_at(Step::Mount, "fsconfig", subject)?;
+    let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    m::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags).err_at(Step::Mount, "fsmount", subject)
+}

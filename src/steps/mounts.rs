@@ -1,1 +1,461 @@
-//! (being written)
+//! Mounts are built detached (fsopen(2), open_tree(2), mount_setattr(2)) and attached to an fd (move_mount(2)): the
+//! destination is resolved once, in the root, and what is attached has all its flags already.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags};
+
+use super::path::{Root, RootfsPath, is_procfs};
+use super::rootfs::{propagate, refused};
+use crate::error::{Blame, ErrAt, Error, Result, Step, show};
+use crate::plan::mounts::{Attr, Mount, MountKind, Superblock, attr};
+use crate::sys::mount::{MountAttr, mount_setattr};
+
+mod copyup;
+
+/// Detached trees that setup cloned for init, by the mount's place in the plan.
+pub type GivenFds = HashMap<usize, OwnedFd>;
+
+/// Mounts that become read-only when all else is made.
+#[derive(Debug, Default)]
+#[must_use = "finish makes them read-only"]
+pub struct Deferred(Vec<(OwnedFd, String)>);
+
+impl Deferred {
+    /// Makes them read-only: after devices, links and masks.
+    pub fn finish(self) -> Result<()> {
+        for (fd, subject) in self.0 {
+            set_attr(fd.as_fd(), Attr { set: attr::RDONLY, clear: 0 }, false, &subject)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether setup has to clone the tree: its ids are mapped, which the container's own root may not do.
+pub fn needs_setup(mount: &Mount) -> bool {
+    mount.idmap.is_some() && mount.is_bind()
+}
+
+/// The mounts (by their place in the plan) whose source this process cannot reach as mapped root.
+pub fn unreachable(mounts: &[Mount]) -> Vec<usize> {
+    let reach = |source: &Path| {
+        !matches!(rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()), Err(Errno::ACCESS))
+    };
+    mounts
+        .iter()
+        .enumerate()
+        .filter(|(_, mount)| matches!(&mount.kind, MountKind::Bind { source, .. } if !reach(source)))
+        .map(|(i, _)| i)
+        .collect()
+}
+
+/// Clones the source of a bind mount. Setup calls it inside init's mount namespace, so that the source's flags stay
+/// locked for the container's root; `userns` is the container's user namespace for an idmapped mount.
+pub fn clone_for(mount: &Mount, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    let subject = describe(mount);
+    let MountKind::Bind { source, recursive } = &mount.kind else {
+        return Err(Error::bug(Step::Mount, format!("{subject}: only bind mounts are cloned by setup")));
+    };
+    let tree = clone_path(source, *recursive, &subject)?;
+    if let Some(recursive) = mount.idmap {
+        let userns = userns.ok_or_else(|| Error::bug(Step::Mount, format!("{subject}: no user namespace is given")))?;
+        let idmap = MountAttr { userns: Some(userns), ..MountAttr::default() };
+        mount_setattr(tree.as_fd(), &idmap, recursive).err_at(Step::Mount, "mount_setattr", || &*subject).map_err(
+            |e| {
+                if e.is(Errno::INVAL) {
+                    e.hint("its file system cannot map ids, or its ids are mapped already")
+                } else {
+                    e
+                }
+            },
+        )?;
+    }
+    Ok(tree)
+}
+
+/// Mounts all, in order.
+pub fn mount_all(root: Root<'_>, mounts: &[Mount], given: &mut GivenFds) -> Result<Deferred> {
+    let mut deferred = Deferred::default();
+    for (place, mount) in mounts.iter().enumerate() {
+        let subject = describe(mount);
+        if let Some(fd) = mount_one(root, mount, given.remove(&place), &subject)? {
+            deferred.0.push((fd, subject));
+        }
+    }
+    Ok(deferred)
+}
+
+fn mount_one(root: Root<'_>, mount: &Mount, given: Option<OwnedFd>, subject: &str) -> Result<Option<OwnedFd>> {
+    let (tree, at) = match &mount.kind {
+        MountKind::Remount { data } => {
+            remount(root, mount, data, subject)?;
+            return Ok(None);
+        }
+        MountKind::Bind { source, recursive } => {
+            // Before the destination is made: a source that is missing leaves nothing behind.
+            let tree = match given {
+                Some(tree) => tree,
+                None if mount.idmap.is_some() => {
+                    return Err(Error::bug(Step::Mount, format!("{subject}: setup gave no idmapped tree")));
+                }
+                None => clone_path(source, *recursive, subject)?,
+            };
+            let at = bind_destination(root, mount, &tree, subject)?;
+            (tree, at)
+        }
+        MountKind::Fs { fstype, source, data, superblock, otherwise } => {
+            let (at, made) = destination_dir(root, &mount.destination, subject)?;
+            let mut data = data.clone();
+            if fstype == "tmpfs" && !made && !data.iter().any(|(key, _)| key == "mode") {
+                let mode = rustix::fs::fstat(&at).err_at(Step::Mount, "fstat", || subject)?.st_mode & 0o7777;
+                data.push(("mode".into(), Some(format!("{mode:o}"))));
+            }
+            let old_call =
+                superblock.iter().any(|(flag, on)| *on && matches!(flag, Superblock::Iversion | Superblock::Silent))
+                    || data.iter().any(|(_, value)| value.as_ref().is_some_and(|value| value.len() > 255));
+            if old_call {
+                return mount_by_old_call(&at, mount, &data, subject);
+            }
+            match filesystem(fstype, source.as_deref(), &data, superblock, mount, subject) {
+                Ok(tree) => (tree, at),
+                Err(error) if error.is(Errno::NOSYS) => return mount_by_old_call(&at, mount, &data, subject),
+                Err(error) => match otherwise {
+                    Some(path) if error.is(Errno::PERM) || error.is(Errno::BUSY) => {
+                        (clone_path(path, false, subject)?, at)
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+    };
+    if mount.destination.as_path() == Path::new("/proc") && mount.is_bind() && !is_procfs(&tree) {
+        return Err(Error::spec(
+            format!("/mounts/{}/source", mount.index),
+            "only a procfs can be bound on /proc: labels and limits are set by it",
+        ));
+    }
+    if mount.tmpcopyup {
+        copyup::copy(at.as_fd(), tree.as_fd()).err_at(Step::Mount, "copy", || subject)?;
+    }
+    for (name, target) in &mount.links {
+        match rustix::fs::symlinkat(target.as_str(), &tree, name.as_str()) {
+            Err(Errno::EXIST) => {}
+            other => other.err_at(Step::Mount, "symlinkat", || subject)?,
+        }
+    }
+    // What fsmount was given already is not set again.
+    if mount.is_bind() || matches!(&mount.kind, MountKind::Fs { otherwise: Some(_), .. }) {
+        set_attr(tree.as_fd(), mount.attr, false, subject)?;
+    }
+    set_attr(tree.as_fd(), mount.recursive_attr, true, subject)?;
+    let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(&tree, "", &at, "", both).err_at(Step::Mount, "move_mount", || subject).map_err(|e| {
+        if e.is(Errno::NOTDIR) { e.hint("source and destination: one is a directory, the other is not") } else { e }
+    })?;
+    for propagation in &mount.propagation {
+        // After the mount is attached: a detached one has no peers to find.
+        propagate(tree.as_fd(), subject, propagation.kind, propagation.recursive)?;
+    }
+    Ok(mount.readonly_last.then_some(tree))
+}
+
+/// What is being done, as errors say it.
+fn describe(mount: &Mount) -> String {
+    let place = format!("on {} (/mounts/{}", mount.destination, mount.index);
+    match &mount.kind {
+        MountKind::Bind { source, .. } => format!("bind mount {} {place})", show(source)),
+        MountKind::Remount { .. } => format!("remount {place})"),
+        MountKind::Fs { fstype, data, .. } if data.is_empty() => format!("mount {fstype} {place})"),
+        MountKind::Fs { fstype, data, .. } => format!("mount {fstype} {place}, data {:?})", joined(data)),
+    }
+}
+
+fn joined(data: &[(String, Option<String>)]) -> String {
+    let words: Vec<_> = data
+        .iter()
+        .map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}")))
+        .collect();
+    words.join(",")
+}
+
+/// The mount point, made if it is missing. A link may lead to it, but neither onto the root nor into a procfs, which
+/// would hide what the guard of /proc protects (CVE-2019-16884); and /proc and /sys are no links at all.
+fn destination_dir(root: Root<'_>, path: &RootfsPath, subject: &str) -> Result<(OwnedFd, bool)> {
+    let (fd, made) = match root.open_without_links(path, OFlags::PATH | OFlags::DIRECTORY) {
+        Ok(fd) => return Ok((fd, false)),
+        // The common case: only the last part is missing, and no link leads there.
+        Err(Errno::NOENT) => match root.make_last(path) {
+            Ok(fd) => return Ok((fd, true)),
+            Err(_) => {
+                own_directories(root, path, subject)?;
+                root.ensure_dir(path).err_at(Step::Mount, "make destination", || subject)?
+            }
+        },
+        Err(Errno::LOOP) => {
+            own_directories(root, path, subject)?;
+            root.ensure_dir(path).err_at(Step::Mount, "make destination", || subject)?
+        }
+        Err(errno) => return Err(Error::call(Step::Mount, "open destination", errno, subject)),
+    };
+    check_linked(root, &fd, path, subject)?;
+    Ok((fd, made))
+}
+
+/// The mount point of a bind mount: a file or a directory, as its source is.
+fn bind_destination(root: Root<'_>, mount: &Mount, tree: &OwnedFd, subject: &str) -> Result<OwnedFd> {
+    let path = &mount.destination;
+    match root.open_without_links(path, OFlags::PATH) {
+        Ok(fd) => return Ok(fd),
+        Err(Errno::LOOP | Errno::NOENT) => own_directories(root, path, subject)?,
+        Err(errno) => return Err(Error::call(Step::Mount, "open destination", errno, subject)),
+    }
+    let stat = rustix::fs::fstat(tree).err_at(Step::Mount, "fstat", || subject)?;
+    let fd = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        root.ensure_dir(path).map(|(fd, _)| fd)
+    } else {
+        root.ensure_file(path)
+    }
+    .err_at(Step::Mount, "make destination", || subject)?;
+    check_linked(root, &fd, path, subject)?;
+    Ok(fd)
+}
+
+/// /proc and /sys of the rootfs must be real directories (CVE-2019-19921, CVE-2023-27561, CVE-2025-54867).
+fn own_directories(root: Root<'_>, path: &RootfsPath, subject: &str) -> Result<()> {
+    for name in ["/proc", "/sys"] {
+        if path.is_in(name) {
+            match root.open_without_links(&RootfsPath::new(name), OFlags::PATH | OFlags::DIRECTORY) {
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(Errno::LOOP | Errno::NOTDIR) => {
+                    return Err(Error::host(
+                        Step::Mount,
+                        format!("{subject}: {name} of the root file system is no directory"),
+                    )
+                    .hint("a link there could hide the real one"));
+                }
+                Err(errno) => return Err(Error::call(Step::Mount, "openat2", errno, subject)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses where a link of the image must not lead.
+fn check_linked(root: Root<'_>, fd: &OwnedFd, path: &RootfsPath, subject: &str) -> Result<()> {
+    if !path.is_in("/proc") && is_procfs(fd) {
+        return Err(Error::host(Step::Mount, format!("{subject}: a link of the root file system leads into a procfs")));
+    }
+    let here = rustix::fs::fstat(fd).err_at(Step::Mount, "fstat", || subject)?;
+    let top = rustix::fs::fstat(root.fd).err_at(Step::Mount, "fstat", || subject)?;
+    if (here.st_dev, here.st_ino) == (top.st_dev, top.st_ino) {
+        return Err(Error::host(Step::Mount, format!("{subject}: a link of the root file system leads to its root")));
+    }
+    if let Ok(proc) = root.open_without_links(&RootfsPath::new("/proc"), OFlags::PATH)
+        && !path.is_in("/proc")
+    {
+        let proc = rustix::fs::fstat(proc).err_at(Step::Mount, "fstat", || subject)?;
+        if (here.st_dev, here.st_ino) == (proc.st_dev, proc.st_ino) {
+            return Err(Error::host(Step::Mount, format!("{subject}: a link of the root file system leads to /proc")));
+        }
+    }
+    Ok(())
+}
+
+fn clone_path(source: &Path, recursive: bool, subject: &str) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    rustix::mount::open_tree(CWD, source, flags).err_at(Step::Mount, "open_tree", || subject).map_err(|e| {
+        if e.is(Errno::NOENT) {
+            e.hint(format!("the source {} does not exist", show(source))).blame(Blame::Spec)
+        } else {
+            e
+        }
+    })
+}
+
+/// A new instance of a file system, detached.
+fn filesystem(
+    fstype: &str,
+    source: Option<&str>,
+    data: &[(String, Option<String>)],
+    superblock: &[(Superblock, bool)],
+    mount: &Mount,
+    subject: &str,
+) -> Result<OwnedFd> {
+    use rustix::mount as m;
+    let fs = m::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).err_at(Step::Mount, "fsopen", || subject).map_err(|e| {
+        if e.is(Errno::NODEV) { e.hint(format!("the kernel knows no file system {fstype:?}")) } else { e }
+    })?;
+    let configure = || -> rustix::io::Result<()> {
+        if let Some(source) = source {
+            m::fsconfig_set_string(&fs, "source", source)?;
+        }
+        for (flag, on) in superblock {
+            if let Some(key) = superblock_key(*flag, *on) {
+                m::fsconfig_set_flag(&fs, key)?;
+            }
+        }
+        for (key, value) in data {
+            match value {
+                Some(value) => m::fsconfig_set_string(&fs, key.as_str(), value.as_str())?,
+                None => m::fsconfig_set_flag(&fs, key.as_str())?,
+            }
+        }
+        m::fsconfig_create(&fs)
+    };
+    let told = |error: Error| match message(&fs) {
+        Some(text) => error.hint(format!("the kernel says: {text}")),
+        None => error,
+    };
+    configure().err_at(Step::Mount, "fsconfig", || subject).map_err(told)?;
+    let mut set = mount.attr.set;
+    if mount.readonly_last {
+        set &= !attr::RDONLY;
+    }
+    let set = MountAttrFlags::from_bits_retain(u32::try_from(set).unwrap_or(0));
+    m::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, set).err_at(Step::Mount, "fsmount", || subject).map_err(told)
+}
+
+fn superblock_key(flag: Superblock, on: bool) -> Option<&'static str> {
+    Some(match (flag, on) {
+        (Superblock::Sync, true) => "sync",
+        (Superblock::Sync, false) => "async",
+        (Superblock::Dirsync, true) => "dirsync",
+        (Superblock::Lazytime, true) => "lazytime",
+        (Superblock::Lazytime, false) => "nolazytime",
+        (Superblock::Mand, true) => "mand",
+        (Superblock::Mand, false) => "nomand",
+        _ => return None,
+    })
+}
+
+/// What the kernel wrote about the failure, the last line of it, without its severity.
+fn message(fs: &OwnedFd) -> Option<String> {
+    let mut last = None;
+    let mut buffer = [0; 512];
+    while let Ok(n @ 1..) = rustix::io::read(fs, &mut buffer) {
+        let text = String::from_utf8_lossy(&buffer[..n]);
+        last = Some(text.trim().trim_start_matches(['e', 'w', 'i']).trim().to_owned());
+    }
+    last
+}
+
+/// Sets and clears attributes. A flag that is locked in a user namespace cannot be cleared: it is kept.
+fn set_attr(fd: BorrowedFd<'_>, what: Attr, recursive: bool, subject: &str) -> Result<()> {
+    if what.is_empty() {
+        return Ok(());
+    }
+    let full = MountAttr { set: what.set, clear: what.clear, ..MountAttr::default() };
+    match mount_setattr(fd, &full, recursive) {
+        Err(error) if refused(&error) && what.clear != 0 => {
+            // First what is stricter, which must hold; then the access time policy and each flag to be cleared, which
+            // may be locked.
+            let strict = MountAttr { set: what.set & !attr::ATIME, ..MountAttr::default() };
+            if strict.set != 0 {
+                mount_setattr(fd, &strict, recursive).err_at(Step::Mount, "mount_setattr", || subject)?;
+            } else if error.raw_os_error() == Some(libc::ENOSYS) {
+                return Err(Error::call(Step::Mount, "mount_setattr", Errno::NOSYS, subject));
+            }
+            if what.clear & attr::ATIME != 0 {
+                let policy = MountAttr { set: what.set & attr::ATIME, clear: attr::ATIME, ..MountAttr::default() };
+                let _ = mount_setattr(fd, &policy, recursive);
+            }
+            for bit in [attr::RDONLY, attr::NOSUID, attr::NODEV, attr::NOEXEC, attr::NODIRATIME, attr::NOSYMFOLLOW] {
+                if what.clear & bit != 0 {
+                    let _ = mount_setattr(fd, &MountAttr { clear: bit, ..MountAttr::default() }, recursive);
+                }
+            }
+            Ok(())
+        }
+        other => other.err_at(Step::Mount, "mount_setattr", || subject),
+    }
+}
+
+/// Other options for the mount that is at the destination.
+fn remount(root: Root<'_>, mount: &Mount, data: &[(String, Option<String>)], subject: &str) -> Result<()> {
+    use rustix::mount as m;
+    let fd = root.open(&mount.destination, OFlags::PATH).err_at(Step::Mount, "open destination", || subject)?;
+    if !data.is_empty() {
+        let flags = m::FsPickFlags::FSPICK_CLOEXEC | m::FsPickFlags::FSPICK_EMPTY_PATH;
+        let fs = m::fspick(&fd, "", flags).err_at(Step::Mount, "fspick", || subject)?;
+        for (key, value) in data {
+            match value {
+                Some(value) => m::fsconfig_set_string(&fs, key.as_str(), value.as_str()),
+                None => m::fsconfig_set_flag(&fs, key.as_str()),
+            }
+            .err_at(Step::Mount, "fsconfig", || subject)?;
+        }
+        m::fsconfig_reconfigure(&fs).err_at(Step::Mount, "fsconfig", || subject)?;
+    }
+    set_attr(fd.as_fd(), mount.attr, false, subject)?;
+    set_attr(fd.as_fd(), mount.recursive_attr, true, subject)?;
+    for propagation in &mount.propagation {
+        propagate(fd.as_fd(), subject, propagation.kind, propagation.recursive)?;
+    }
+    Ok(())
+}
+
+/// mount(2), whose data may be a page long and which knows flags that fsconfig does not; the target is the fd.
+fn mount_by_old_call(
+    at: &OwnedFd,
+    mount: &Mount,
+    data: &[(String, Option<String>)],
+    subject: &str,
+) -> Result<Option<OwnedFd>> {
+    let MountKind::Fs { fstype, source, superblock, .. } = &mount.kind else {
+        return Err(Error::bug(Step::Mount, format!("{subject}: no file system")));
+    };
+    let unfit = !mount.links.is_empty() || mount.tmpcopyup || !mount.propagation.is_empty() || mount.readonly_last;
+    if unfit {
+        return Err(Error::host(Step::Mount, format!("{subject}: needs fsopen(2), or shorter data")));
+    }
+    let mut flags = MountFlags::empty();
+    for (flag, _) in superblock.iter().filter(|(_, on)| *on) {
+        flags |= match flag {
+            Superblock::Sync => MountFlags::SYNCHRONOUS,
+            Superblock::Dirsync => MountFlags::DIRSYNC,
+            Superblock::Lazytime => MountFlags::LAZYTIME,
+            Superblock::Mand => MountFlags::PERMIT_MANDATORY_FILE_LOCKING,
+            Superblock::Iversion => MountFlags::from_bits_retain(1 << 23),
+            Superblock::Silent => MountFlags::SILENT,
+        };
+    }
+    for (bit, flag) in [
+        (attr::RDONLY, MountFlags::RDONLY),
+        (attr::NOSUID, MountFlags::NOSUID),
+        (attr::NODEV, MountFlags::NODEV),
+        (attr::NOEXEC, MountFlags::NOEXEC),
+        (attr::NOATIME, MountFlags::NOATIME),
+        (attr::STRICTATIME, MountFlags::STRICTATIME),
+        (attr::NODIRATIME, MountFlags::NODIRATIME),
+        (attr::NOSYMFOLLOW, MountFlags::NOSYMFOLLOW),
+    ] {
+        if (mount.attr.set | mount.recursive_attr.set) & bit != 0 {
+            flags |= flag;
+        }
+    }
+    let text = std::ffi::CString::new(joined(data)).map_err(|_| Error::bug(Step::Mount, format!("{subject}: NUL")))?;
+    rustix::mount::mount(
+        source.as_deref().unwrap_or("none"),
+        by_fd(at.as_fd()),
+        fstype.as_str(),
+        flags,
+        text.as_c_str(),
+    )
+    .err_at(Step::Mount, "mount", || subject)?;
+    Ok(None)
+}
+
+/// The name of an open file for calls that take only paths; it needs the host's /proc, and so to be before the pivot.
+pub(super) fn by_fd(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+#[cfg(test)]
+pub(super) mod tests;

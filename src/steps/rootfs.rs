@@ -1,1 +1,167 @@
-//! (being written)
+//! The root file system is attached, and later entered: pivot_root(2), or what stands in for it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+
+use crate::error::{Blame, ErrAt, Error, Result, Step, show};
+use crate::plan::mounts::{Propagation, PropagationKind, attr};
+use crate::plan::rootfs::{Entry, Rootfs};
+use crate::sys::mount::{MountAttr, mount_setattr};
+
+const HERE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Cuts the mount namespace off from the host's, attaches the rootfs on itself, so that it is a mount of its own, and
+/// returns it. Runs in init, in its new mount namespace.
+pub fn attach(plan: &Rootfs) -> Result<OwnedFd> {
+    let subject = || format!("open root file system {}", show(&plan.path));
+    let dir = rustix::fs::open(&plan.path, HERE, Mode::empty())
+        .err_at(Step::Mount, "open", subject)
+        .map_err(|error| error.blame(Blame::Spec))?;
+    if plan.entry == Entry::Chroot {
+        return Ok(dir);
+    }
+    let slash = rustix::fs::open("/", HERE, Mode::empty()).err_at(Step::Mount, "open", || "open /")?;
+    match plan.propagation.map(|propagation| propagation.kind) {
+        // Volumes of the host stay its peers; only the mount that the rootfs lies on is cut off, so that nothing that
+        // is mounted in the container appears on the host below the bundle.
+        Some(PropagationKind::Shared) => make_parent_private(&dir)?,
+        Some(PropagationKind::Private | PropagationKind::Unbindable) => {
+            propagate(slash.as_fd(), "/", PropagationKind::Private, true)?;
+        }
+        Some(PropagationKind::Slave) | None => propagate(slash.as_fd(), "/", PropagationKind::Slave, true)?,
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let subject = || format!("mount root file system {}", show(&plan.path));
+    let tree = rustix::mount::open_tree(&dir, "", flags).err_at(Step::Mount, "open_tree", subject)?;
+    let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(&tree, "", &dir, "", both).err_at(Step::Mount, "move_mount", subject)?;
+    Ok(tree)
+}
+
+/// Makes the rootfs the root of the calling process.
+pub fn enter(root_fd: BorrowedFd<'_>, plan: &Rootfs) -> Result<()> {
+    let subject = || format!("enter root file system {}", show(&plan.path));
+    rustix::process::fchdir(root_fd).err_at(Step::Mount, "fchdir", subject)?;
+    match plan.entry {
+        Entry::Pivot => {
+            let shared = matches!(plan.propagation, Some(Propagation { kind: PropagationKind::Shared, .. }));
+            let old = if shared {
+                Some(rustix::fs::open("/", HERE, Mode::empty()).err_at(Step::Mount, "open", subject)?)
+            } else {
+                None
+            };
+            // The old root ends up on top of the new one (pivot_root(2), "."), where umount2 finds it.
+            rustix::process::pivot_root(".", ".").err_at(Step::Mount, "pivot_root", subject).map_err(|error| {
+                if error.is(rustix::io::Errno::INVAL) {
+                    error.hint("the host's root may be a ramfs: --no-pivot is for that")
+                } else {
+                    error
+                }
+            })?;
+            if let Some(old) = old {
+                // Before umount2: what is unmounted here must not be unmounted on the host.
+                propagate_or(old.as_fd(), "the old root", PropagationKind::Slave, true, None)?;
+            }
+            rustix::mount::unmount(".", UnmountFlags::DETACH).err_at(Step::Mount, "umount2", subject)?;
+        }
+        Entry::Move => {
+            // Before the move: a full proc and sysfs left below would let a user namespace mount unmasked ones.
+            for path in ["/proc", "/sys"] {
+                let _ = rustix::mount::unmount(path, UnmountFlags::DETACH);
+            }
+            rustix::mount::move_mount(root_fd, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).err_at(
+                Step::Mount,
+                "move_mount",
+                subject,
+            )?;
+            rustix::process::chroot(".").err_at(Step::Mount, "chroot", subject)?;
+        }
+        Entry::Chroot => rustix::process::chroot(".").err_at(Step::Mount, "chroot", subject)?,
+    }
+    rustix::process::chdir("/").err_at(Step::Mount, "chdir", subject)
+}
+
+/// Makes `/` read-only; its other flags stay. Runs when all else in it is made, after [`enter`].
+pub fn set_readonly(root_fd: BorrowedFd<'_>) -> Result<()> {
+    let subject = || "make / read-only";
+    let readonly = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+    match mount_setattr(root_fd, &readonly, false) {
+        Err(error) if refused(&error) => {
+            // After the pivot `/` cannot be anything but the root: the old call may name it.
+            let old = rustix::fs::fstatvfs(root_fd).err_at(Step::Mount, "fstatvfs", subject)?.f_flag;
+            // ST_* and MS_* are the same numbers up to ST_NODIRATIME but for ST_RELATIME.
+            let keep = u32::try_from(old.bits() & 0xc0e).unwrap_or(0);
+            let flags = MountFlags::from_bits_retain(keep) | MountFlags::BIND | MountFlags::RDONLY;
+            rustix::mount::mount_remount("/", flags, c"").err_at(Step::Mount, "mount", subject)
+        }
+        other => other.err_at(Step::Mount, "mount_setattr", subject),
+    }
+}
+
+/// Sets the propagation that the config asks for, after [`enter`].
+pub fn set_propagation(root_fd: BorrowedFd<'_>, plan: &Rootfs) -> Result<()> {
+    match plan.propagation {
+        Some(Propagation { kind, recursive }) => {
+            propagate_or(root_fd, "/ (/linux/rootfsPropagation)", kind, recursive, Some("/"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether a call is missing here, or filtered away.
+pub(super) fn refused(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+}
+
+/// Sets the propagation of a mount, before the pivot.
+pub(super) fn propagate(fd: BorrowedFd<'_>, what: &str, kind: PropagationKind, recursive: bool) -> Result<()> {
+    propagate_or(fd, what, kind, recursive, Some(&super::mounts::by_fd(fd)))
+}
+
+/// mount_setattr with a propagation, or mount(2) with the path `old` where that is missing. After the pivot /proc is the
+/// image's (CVE-2026-115521), so `old` is not taken from it there.
+fn propagate_or(
+    fd: BorrowedFd<'_>,
+    what: &str,
+    kind: PropagationKind,
+    recursive: bool,
+    old: Option<&str>,
+) -> Result<()> {
+    use rustix::mount::MountPropagationFlags as F;
+    let flag = match kind {
+        PropagationKind::Shared => F::SHARED,
+        PropagationKind::Slave => F::DOWNSTREAM,
+        PropagationKind::Private => F::PRIVATE,
+        PropagationKind::Unbindable => F::UNBINDABLE,
+    };
+    let subject = || format!("make {what} {}{kind:?}", if recursive { "recursively " } else { "" }).to_lowercase();
+    let attr = MountAttr { propagation: u64::from(flag.bits()), ..MountAttr::default() };
+    match mount_setattr(fd, &attr, recursive) {
+        Err(error) if refused(&error) && old.is_some() => {
+            let flags = if recursive { flag | F::REC } else { flag };
+            rustix::mount::mount_change(old.unwrap_or("/"), flags).err_at(Step::Mount, "mount", subject)
+        }
+        other => other.err_at(Step::Mount, "mount_setattr", subject),
+    }
+}
+
+/// Makes the mount that `dir` lies on private, here only. Its root is found by going up: a mount's root says so itself.
+fn make_parent_private(dir: &OwnedFd) -> Result<()> {
+    let subject = || "find the mount that the root file system lies on";
+    let mut at = rustix::fs::openat(dir, ".", HERE, Mode::empty()).err_at(Step::Mount, "openat", subject)?;
+    // A path has at most PATH_MAX / 2 components.
+    for _ in 0..2048 {
+        let statx =
+            rustix::fs::statx(&at, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE).err_at(Step::Mount, "statx", subject)?;
+        if statx.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+            return propagate(at.as_fd(), "the mount below the root file system", PropagationKind::Private, false);
+        }
+        at = rustix::fs::openat(&at, "..", HERE, Mode::empty()).err_at(Step::Mount, "openat", subject)?;
+    }
+    Err(Error::host(Step::Mount, format!("{}: none in reach", subject())))
+}
