@@ -77,9 +77,21 @@ pub enum Verb {
     Delete { ids: Vec<String>, force: bool },
     List { json: bool, quiet: bool },
     Spec { bundle: PathBuf, rootless: bool },
+    Explain { bundle: PathBuf, config: Option<PathBuf>, format: ExplainFormat },
     Features,
     Help(String),
     Version { program: String },
+}
+
+/// How `explain` prints the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExplainFormat {
+    /// Sentences.
+    Text,
+    /// JSON.
+    Json,
+    /// Shell commands only.
+    Sh,
 }
 
 /// Understands argv, the program's own name first.
@@ -230,6 +242,15 @@ fn verb_of(name: &str, matches: &ArgMatches) -> Result<Verb> {
             quiet: matches.get_flag("quiet"),
         },
         "spec" => Verb::Spec { bundle: bundle(matches)?, rootless: matches.get_flag("rootless") },
+        "explain" => Verb::Explain {
+            bundle: bundle(matches)?,
+            config: path(matches, "config"),
+            format: match matches.get_one::<String>("format").map(String::as_str) {
+                Some("json") => ExplainFormat::Json,
+                Some("sh") => ExplainFormat::Sh,
+                _ => ExplainFormat::Text,
+            },
+        },
         "features" => Verb::Features,
         other => return Err(Error::bug(Step::Usage, format!("the verb {other} is in the table but not in the code"))),
     })

@@ -2,7 +2,10 @@
 //!
 //! [`HostFacts`] is plain data, so that [`crate::plan`] stays pure and its tests can make any host up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::error::{ErrAt, Result, Step};
+use crate::spec::{Spec, Str};
 
 /// The facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +16,8 @@ pub struct HostFacts {
     pub egid: u32,
     /// hull runs in a user namespace that is not the initial one.
     pub in_user_namespace: bool,
+    /// AUDIT_ARCH_* of this machine.
+    pub audit_arch: u32,
     /// hull's bounding capability set, by bit.
     pub bounding: u64,
     /// The kernel's last capability.
@@ -36,8 +41,6 @@ pub struct CgroupFacts {
     pub v1: Vec<V1Hierarchy>,
     /// hull's own cgroup in the v2 hierarchy, from /proc/self/cgroup.
     pub own_v2: PathBuf,
-    /// Controllers of the v2 root (cgroup.controllers).
-    pub v2_controllers: Vec<String>,
 }
 
 /// One mounted v1 hierarchy.
@@ -63,4 +66,153 @@ pub enum CgroupMode {
     /// Nothing is mounted.
     #[default]
     None,
+}
+
+impl HostFacts {
+    /// Reads what the config's plan depends on, and no more.
+    pub fn probe(spec: &Spec<'_>) -> Result<HostFacts> {
+        let (bounding, last_cap) = bounding_set();
+        let asks_for = |text: &Option<Str<'_>>| text.as_deref().is_some_and(|text| !text.is_empty());
+        let process = spec.process.as_ref();
+        Ok(HostFacts {
+            euid: rustix::process::geteuid().as_raw(),
+            egid: rustix::process::getegid().as_raw(),
+            in_user_namespace: crate::cli::root::in_user_namespace(),
+            audit_arch: crate::sys::arch::AUDIT_ARCH,
+            bounding,
+            last_cap,
+            cgroup: CgroupFacts::probe()?,
+            apparmor: process.is_some_and(|p| asks_for(&p.apparmor_profile)) && apparmor_enabled(),
+            selinux: process.is_some_and(|p| asks_for(&p.selinux_label))
+                && Path::new("/sys/fs/selinux/enforce").exists(),
+        })
+    }
+
+    /// Whether hull lacks the privileges of the host's root: it is not root, or root of a user namespace only.
+    pub fn rootless(&self) -> bool {
+        self.euid != 0 || self.in_user_namespace
+    }
+}
+
+/// The bounding set by bit, and the last capability that the kernel knows.
+fn bounding_set() -> (u64, u32) {
+    let mut set = 0;
+    for capability in 0..64 {
+        match crate::sys::process::in_bounding(capability) {
+            Some(true) => set |= 1 << capability,
+            Some(false) => {}
+            None => return (set, capability.saturating_sub(1)),
+        }
+    }
+    (set, 63)
+}
+
+fn apparmor_enabled() -> bool {
+    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
+}
+
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+/// The magic of cgroup2 (statfs(2)).
+const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+
+impl CgroupFacts {
+    /// Finds the cgroup tree: one statfs where it is v2 only, else the mount table.
+    pub fn probe() -> Result<CgroupFacts> {
+        let magic = rustix::fs::statfs(CGROUP_ROOT).map(|fs| fs.f_type as i64);
+        let own = std::fs::read_to_string("/proc/self/cgroup").err_at(
+            Step::Cgroup,
+            "open",
+            || "find hull's own cgroup in /proc/self/cgroup",
+        )?;
+        if magic == Ok(CGROUP2_SUPER_MAGIC) {
+            return Ok(CgroupFacts {
+                mode: CgroupMode::V2,
+                v2_mount: Some(CGROUP_ROOT.into()),
+                v1: Vec::new(),
+                own_v2: own_path(&own, ""),
+            });
+        }
+        let table = std::fs::read_to_string("/proc/self/mountinfo").err_at(
+            Step::Cgroup,
+            "open",
+            || "find the cgroup mounts in /proc/self/mountinfo",
+        )?;
+        Ok(CgroupFacts::parse(&table, &own))
+    }
+
+    /// From the texts of /proc/self/mountinfo and /proc/self/cgroup.
+    fn parse(mountinfo: &str, own: &str) -> CgroupFacts {
+        let mut facts = CgroupFacts::default();
+        for line in mountinfo.lines() {
+            let Some((left, right)) = line.split_once(" - ") else { continue };
+            let (Some(mount), mut right) = (left.split(' ').nth(4), right.split(' ')) else { continue };
+            let (fstype, options) = (right.next().unwrap_or_default(), right.nth(1).unwrap_or_default());
+            if !mount.starts_with(CGROUP_ROOT) {
+                continue;
+            }
+            match fstype {
+                "cgroup2" if facts.v2_mount.is_none() => {
+                    facts.v2_mount = Some(mount.into());
+                    facts.own_v2 = own_path(own, "");
+                }
+                "cgroup" => {
+                    let names: Vec<String> =
+                        options.split(',').filter(|word| is_controller(word)).map(str::to_owned).collect();
+                    let path = own_path(own, names.first().map_or("", String::as_str));
+                    if !names.is_empty() && !facts.v1.iter().any(|known| known.controllers == names) {
+                        facts.v1.push(V1Hierarchy { controllers: names, mount: mount.into(), own: path });
+                    }
+                }
+                _ => {}
+            }
+        }
+        facts.mode = match (facts.v1.is_empty(), facts.v2_mount.is_some()) {
+            (true, true) => CgroupMode::V2,
+            (true, false) => CgroupMode::None,
+            (false, true) => CgroupMode::Hybrid,
+            (false, false) => CgroupMode::V1,
+        };
+        facts
+    }
+}
+
+/// Whether a mount option of a v1 hierarchy names a controller.
+fn is_controller(word: &str) -> bool {
+    word.starts_with("name=")
+        || !matches!(
+            word,
+            "rw" | "ro" | "xattr" | "clone_children" | "noprefix" | "none" | "cpuset_v2_mode" | "favordynmods"
+        ) && !word.starts_with("release_agent=")
+}
+
+/// hull's own cgroup in the hierarchy with a controller; the v2 one has none.
+fn own_path(table: &str, controller: &str) -> PathBuf {
+    table
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            Some((fields.next()?, fields.next()?))
+        })
+        .find(|(names, _)| names.split(',').any(|name| name == controller))
+        .map_or_else(|| "/".into(), |(_, path)| path.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hybrid_host() {
+        let mountinfo = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                         32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                         40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
+                         41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let facts = CgroupFacts::parse(mountinfo, "3:name=systemd:/s\n2:cpu,cpuacct:/a\n0::/u\n");
+        assert_eq!(facts.mode, CgroupMode::Hybrid);
+        assert_eq!((facts.v1[0].own.as_path(), facts.v1[1].own.as_path()), (Path::new("/a"), Path::new("/s")));
+        assert_eq!(
+            (facts.own_v2.as_path(), facts.v2_mount.as_deref()),
+            (Path::new("/u"), Some(Path::new("/sys/fs/cgroup/unified")))
+        );
+    }
 }

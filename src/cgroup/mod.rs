@@ -1,1 +1,231 @@
-//! (being written)
+//! The container's cgroups: made, joined, limited, frozen, killed, removed.
+//!
+//! A [`Handle`] holds one directory of each hierarchy open; every file of a cgroup is opened from there. What exists is
+//! written down as [`Saved`] before it is made, so that any later hull finds and removes it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrAt, Error, Result, Step, show};
+use crate::plan::cgroup::{Cgroup, Write};
+
+mod directory;
+mod freezer;
+
+use directory::Directory;
+pub use freezer::is_frozen;
+
+/// How long killing and removing may take before it is an error.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a container's cgroups are: kept in its state.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Saved {
+    /// One for each hierarchy.
+    pub trees: Vec<SavedTree>,
+}
+
+/// The cgroup in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedTree {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Controllers of a v1 hierarchy.
+    pub controllers: Vec<String>,
+    /// cgroup2.
+    pub v2: bool,
+}
+
+impl Saved {
+    /// What a plan will make.
+    pub fn planned(plan: &Cgroup) -> Saved {
+        let tree = |tree: &crate::plan::cgroup::Tree| SavedTree {
+            directory: tree.directory(),
+            controllers: tree.controllers.clone(),
+            v2: tree.v2,
+        };
+        Saved { trees: plan.trees.iter().map(tree).collect() }
+    }
+}
+
+/// The container's cgroups, open.
+#[derive(Debug)]
+pub struct Handle {
+    trees: Vec<Directory>,
+    forgiving: bool,
+}
+
+impl Handle {
+    /// Makes the cgroups. One that is there already must be empty and thawed.
+    pub fn create(plan: &Cgroup) -> Result<Handle> {
+        let mut handle = Handle { trees: Vec::with_capacity(plan.trees.len()), forgiving: plan.forgiving };
+        for tree in &plan.trees {
+            match Directory::create(&tree.mount, &tree.path, tree.v2, &tree.controllers, &plan.enable) {
+                Ok(directory) => handle.trees.push(directory),
+                Err(_) if plan.forgiving => {}
+                Err(error) => {
+                    let _ = handle.remove();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(handle)
+    }
+
+    /// Opens the cgroups of a container that exists; those that have gone are left out.
+    pub fn open(saved: &Saved) -> Result<Handle> {
+        let mut trees = Vec::with_capacity(saved.trees.len());
+        for tree in &saved.trees {
+            trees.extend(Directory::open(&tree.directory, tree.v2, &tree.controllers)?);
+        }
+        Ok(Handle { trees, forgiving: false })
+    }
+
+    /// The directory for CLONE_INTO_CGROUP.
+    pub fn clone_into(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.trees.iter().find(|tree| tree.v2).map(Directory::fd)
+    }
+
+    /// Puts a process into every cgroup that the clone could not put it into. `cloned_into`: it is in v2's already.
+    pub fn join(&self, pid: i32, cloned_into: bool) -> Result<()> {
+        for tree in self.trees.iter().filter(|tree| !(tree.v2 && cloned_into)) {
+            match tree.write("cgroup.procs", &pid.to_string(), || format!("put process {pid} into the cgroup")) {
+                Err(_) if self.forgiving => {}
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the limits and the device rules.
+    pub fn apply(&self, plan: &Cgroup) -> Result<()> {
+        for write in &plan.writes {
+            self.limit(write, plan)?;
+        }
+        let Some(rules) = &plan.devices else { return Ok(()) };
+        for tree in &self.trees {
+            if tree.controllers.iter().any(|name| name == "devices") {
+                for (file, line) in rules.v1_lines() {
+                    tree.write(file, &line, || format!("write {line:?} (/linux/resources/devices)"))?;
+                }
+            } else if tree.v2 && self.trees.iter().all(|tree| tree.v2) {
+                let subject = || format!("set the device rules of {} (/linux/resources/devices)", show(&tree.path));
+                let program = crate::sys::bpf::load_device_program(&rules.program()).err_at(
+                    Step::DeviceRules,
+                    "bpf(BPF_PROG_LOAD)",
+                    subject,
+                )?;
+                use std::os::fd::AsFd;
+                crate::sys::bpf::attach_device_program(tree.fd(), program.as_fd()).err_at(
+                    Step::DeviceRules,
+                    "bpf(BPF_PROG_ATTACH)",
+                    subject,
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn limit(&self, write: &Write, plan: &Cgroup) -> Result<()> {
+        let directory = plan.trees[write.tree].directory();
+        let subject = || format!("limit {} to {:?} ({})", write.file, write.value, write.pointer);
+        let Some(tree) = self.trees.iter().find(|tree| tree.path == directory) else {
+            return Err(
+                Error::call(Step::Cgroup, "mkdirat", Errno::NOENT, subject()).hint("the cgroup could not be made")
+            );
+        };
+        match tree.write(&write.file, &write.value, subject) {
+            // Optional files: swap accounting off, reservations of an old kernel. "No limit" needs no file.
+            Err(error)
+                if error.is(Errno::NOENT)
+                    && (write.file.contains(".rsvd.") || matches!(write.value.as_str(), "max" | "-1")) =>
+            {
+                Ok(())
+            }
+            Err(error) if error.is(Errno::NOENT) => {
+                Err(error.hint(format!("the {} controller is not available in this cgroup", write.controller)))
+            }
+            result => result,
+        }
+    }
+
+    /// Sends a signal to every process in the cgroups.
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        if signal == libc::SIGKILL && self.trees.iter().any(|tree| tree.v2 && tree.kill_all()) {
+            return Ok(());
+        }
+        for pid in self.pids()? {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid)
+                && let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+            {
+                use std::os::fd::AsFd;
+                let _ = crate::sys::signal::pidfd_send(pidfd.as_fd(), signal);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every process in the cgroups and those below them, once.
+    pub fn pids(&self) -> Result<Vec<i32>> {
+        let mut pids = Vec::new();
+        for tree in &self.trees {
+            tree.pids(&mut pids)?;
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// Freezes or thaws.
+    pub fn freeze(&self, on: bool) -> Result<()> {
+        freezer::freeze(&self.trees, on)
+    }
+
+    /// How many processes the memory limit has killed; None where nothing counts them.
+    pub fn oom_kills(&self) -> Option<u64> {
+        self.trees.iter().find_map(|tree| {
+            let file = if tree.v2 {
+                "memory.events"
+            } else if tree.controllers.iter().any(|name| name == "memory") {
+                "memory.oom_control"
+            } else {
+                return None;
+            };
+            let text = tree.read(file).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+        })
+    }
+
+    /// Kills what is left and removes the cgroups with all that the payload made in them; never a parent.
+    pub fn remove(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut pause = Duration::from_micros(50);
+        for tree in &self.trees {
+            loop {
+                match tree.remove() {
+                    Ok(()) => break,
+                    Err(error) if (error.is(Errno::BUSY) || error.is(Errno::NOTEMPTY)) && Instant::now() < deadline => {
+                        // Killed and not yet reaped, or still alive: nothing may outlive the container.
+                        if tree.has_processes() {
+                            let _ = freezer::freeze(std::slice::from_ref(tree), false);
+                            self.kill(libc::SIGKILL)?;
+                        }
+                        std::thread::sleep(pause);
+                        pause = (pause * 2).min(Duration::from_millis(50));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A directory by path, for those that take `&Path`.
+fn open_directory(path: &Path) -> rustix::io::Result<std::os::fd::OwnedFd> {
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}

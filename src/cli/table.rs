@@ -173,6 +173,18 @@ pub const VERBS: &[Verb] = &[
         example: "hull spec --bundle /srv/web",
     },
     Verb {
+        name: "explain",
+        about: "print what create would do, step by step, and do nothing",
+        options: &[
+            BUNDLE,
+            CONFIG,
+            choice("format", Some('f'), &["text", "json", "sh"], "words, data, or the shell commands that do the same"),
+        ],
+        positionals: &[],
+        stops: false,
+        example: "hull explain --bundle /srv/web",
+    },
+    Verb {
         name: "features",
         about: "print what hull can do as JSON",
         options: &[],

@@ -14,6 +14,7 @@ use crate::lifecycle::Globals;
 
 pub mod create;
 pub mod delete;
+pub mod explain;
 pub mod features;
 pub mod kill;
 pub mod list;
@@ -53,6 +54,7 @@ pub fn execute(invocation: Invocation) -> Result<Done> {
         Verb::Delete { ids, force } => delete::delete(&globals, &ids, force),
         Verb::List { json, quiet } => list::list(&globals, json, quiet),
         Verb::Spec { bundle, rootless } => spec::spec(&bundle, rootless),
+        Verb::Explain { bundle, config, format } => explain::explain(&globals, &bundle, config.as_deref(), format),
         Verb::Features => features::features(),
         Verb::Help(text) => Ok(text.into()),
         Verb::Version { program } => Ok(version::version(&program).into()),

@@ -1,8 +1,790 @@
-//! (being written)
+//! `create`: the two columns. Every handover between setup and init is in this file, in this order.
+//!
+//! ```text
+//!   setup (host, parent)                               init (pid 1 of the container)
+//!   1 lock id, state directory with intent, start socket, socketpair
+//!   2 cgroup: create
+//!   3 open what is joined, join what setup's own user namespace owns; open what only the host sees
+//!   4 spawn: clone3(USER|PID, INTO_CGROUP, PIDFD); back ────┐
+//!   5 join cgroup if 4 could not; uid/gid maps; oom_score_adj, scheduler, io priority, raised limits by pid
+//!   6 ── Sync::Mapped ────────────────────────────────────► 7 become root; join what the container's user namespace owns;
+//!                                                             unshare(rest, cgroup too); time offsets; not dumpable
+//!   9 limits, devices; clone the sources init     ◄── Sync::NamespacesReady ── 8
+//!     cannot reach
+//!  10 ── Sync::HostReady (fds) ───────────────────────────► 11 own procfs; mounts, devices (root not yet entered)
+//!  13 hooks prestart, createRuntime              ◄── Sync::RootfsReady ────── 12
+//!  14 ── Sync::HooksDone ─────────────────────────────────► 15 createContainer hooks; pivot_root; console; sysctl; masked, ro
+//!                                                           16 label, stdio owner, bounding set, user, final caps
+//!                                                              (noNewPrivileges false or NOTIFY: seccomp here)
+//!  18 state "created", pid file                  ◄── Sync::Ready ──────────── 17
+//!  19 ── Sync::Created ─► exit 0                            20 wait for start, and only now let go of setup
+//!     ------------- `hull start` connects -------------
+//!     poststart hooks, only once the program runs           21 startContainer hooks; rlimits; fds; seccomp; execve
+//! ```
+//!
+//! A sync point that a plan does not need ([`crate::plan::SyncPoints`]) is waited for by neither side.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{WaitIdOptions, waitid};
+
+use super::foreground::Stdio;
+use super::state::{Intent, Process, Stage, State, StateDir, Status};
+use super::sync::{Channel, Sync, pair, recv_packet};
 use super::{CreateOptions, Globals};
-use crate::Result;
+use crate::cgroup::{self, Handle};
+use crate::error::{ErrAt, Error, Result, Step, show};
+use crate::host::HostFacts;
+use crate::plan::namespaces::{Kind, Spawn};
+use crate::plan::{Options, Plan};
+use crate::spec::load::{self, Text};
+use crate::steps::masked::Masks;
+use crate::steps::mounts::{Given, Source};
+use crate::steps::namespaces::Opened;
+use crate::steps::path::Root;
+use crate::steps::{self, hooks, procfs::ProcFs};
+use crate::sys::clone::{Cloned, clone3, execve, exit_now};
+use crate::sys::shared::SharedPage;
+use crate::trace::{self, Side};
 
 /// Creates a container that waits for `start`.
-pub fn create(_globals: &Globals, _options: &CreateOptions) -> Result<()> {
-    unimplemented!()
+pub fn create(globals: &Globals, options: &CreateOptions) -> Result<()> {
+    let result =
+        prepare(globals, options, true).and_then(|prepared| setup(&prepared, globals, options, Stdio::default()));
+    trace::close(true);
+    result.map(drop)
+}
+
+/// Everything that is known before anything is touched.
+#[derive(Debug)]
+pub struct Prepared {
+    text: Text,
+    /// What will be done.
+    pub plan: Plan,
+    last_cap: u32,
+    forgiving: bool,
+}
+
+/// Reads the bundle and makes the plan; all errors of the config end here.
+pub fn prepare(globals: &Globals, options: &CreateOptions, detached: bool) -> Result<Prepared> {
+    if let Some(path) = &globals.trace {
+        trace::open(path, Side::Setup)?;
+    }
+    trace::step("0 read config.json, make the plan");
+    // What the caller left open stays out of the container, its hooks and its namespaces.
+    let preserve_fds = options.preserve_fds + listen_fds();
+    steps::process::check_preserved(preserve_fds)?;
+    crate::sys::process::cloexec_from(3).err_at(
+        Step::Process,
+        "close_range",
+        || "keep the caller's descriptors out of the container",
+    )?;
+
+    let default = options.bundle.join("config.json");
+    let text = load::read(options.config.as_deref().unwrap_or(&default))?;
+    let (plan, last_cap, forgiving) = {
+        let (spec, unknown) = load::parse(&text)?;
+        let facts = HostFacts::probe(&spec)?;
+        let plan_options = Options {
+            id: options.id.clone(),
+            bundle: options.bundle.clone(),
+            no_pivot: options.no_pivot,
+            no_new_keyring: options.no_new_keyring,
+            preserve_fds,
+            console_socket: options.console_socket.is_some(),
+            detached,
+            cgroup_manager: globals.cgroup_manager,
+            rootless: globals.rootless,
+        };
+        let plan = Plan::new(&spec, &facts, &plan_options)?;
+        for note in unknown.iter().map(ToString::to_string).chain(plan.notes.iter().cloned()) {
+            crate::log::warn(&note);
+        }
+        (plan, facts.last_cap, globals.rootless.unwrap_or_else(|| facts.rootless()))
+    };
+    check_rootfs(&plan)?;
+    Ok(Prepared { text, plan, last_cap, forgiving })
+}
+
+/// A container that was made and waits for `start`; in `run` also the handle of its init, which is hull's child.
+#[derive(Debug)]
+pub struct Created {
+    /// init.
+    pub init: Process,
+    /// Its handle.
+    pub pidfd: OwnedFd,
+    /// The terminal's master, where no console socket took it.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// The left column. Here: the caller's privilege and the host's namespaces, from the first line to the last.
+pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, stdio: Stdio) -> Result<Created> {
+    let plan = &prepared.plan;
+
+    trace::step("1 state directory, start socket, socketpair");
+    let console = options.console_socket.as_deref().map(connect_console).transpose()?;
+    let dir = StateDir::create(&globals.root, &plan.id)?;
+    let mut undo = Undo { dir: Some(dir), cgroup: None, child: None, poststop: None };
+    let mut state = State::creating(&plan.id, intent(plan))?;
+    undo.dir().store(&state)?;
+    let listener = start_socket(undo.dir())?;
+    let (channel, init_channel) = pair()?;
+
+    trace::step("2 create the cgroup");
+    undo.cgroup = Some(Handle::create(&plan.cgroup)?);
+
+    trace::step("3 open what is joined and what only the host sees");
+    let joins = steps::namespaces::open_joins(&plan.namespaces)?;
+    let host_files = HostFiles::open()?;
+    let back = steps::namespaces::join_for_clone(&joins)?;
+
+    trace::step("4 clone init");
+    assert_one_thread();
+    let (cloned, cloned_into) = spawn(plan, &joins, undo.cgroup().clone_into())?;
+    let (pid, pidfd) = match cloned {
+        Cloned::Child => {
+            // The copy of setup's guards must undo nothing, and its copy of the lock must not outlive setup.
+            undo.dir.take();
+            std::mem::forget(undo);
+            drop(channel);
+            init(prepared, InitEnds { channel: init_channel, listener, joins, host_files, stdio })
+        }
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(init_channel);
+    drop(stdio);
+    undo.child = Some(pidfd);
+    back.go()?;
+    state.init = Some(Process::now(pid)?);
+
+    trace::step("5 cgroup membership, id maps, attributes by pid");
+    undo.cgroup().join(pid, cloned_into)?;
+    if let Some(maps) = &plan.idmaps {
+        steps::idmap::write(maps, pid)?;
+    }
+    attributes_by_pid(prepared, pid)?;
+    if plan.sync.mapped {
+        channel.send(&Sync::Mapped(pid), &[]).map_err(|e| died(&undo, e))?;
+    }
+
+    // init mounts meanwhile; all limits hold before Ready is answered.
+    trace::step("9 limits and device rules, the copy of config.json");
+    undo.cgroup().apply(&plan.cgroup)?;
+    undo.dir().store_config(&prepared.text)?;
+    if plan.sync.namespaces_ready {
+        trace::step("9 wait for the namespaces");
+        let Sync::NamespacesReady(unreachable) = expect(&channel, &undo)?.0 else { return Err(out_of_order()) };
+        let sources = clone_sources(plan, &undo, &unreachable)?;
+        let fds: Vec<_> = sources.iter().map(AsFd::as_fd).collect();
+        trace::step("10 hand over the sources that init cannot reach");
+        channel.send(&Sync::HostReady, &fds).map_err(|e| died(&undo, e))?;
+    }
+
+    if plan.sync.hooks {
+        trace::step("13 wait for the root file system");
+        let Sync::RootfsReady = expect(&channel, &undo)?.0 else { return Err(out_of_order()) };
+        trace::step("13 hooks prestart and createRuntime");
+        undo.poststop = Some((&plan.hooks.poststop, state.to_json(Status::Stopped)));
+        let json = state.to_json(Status::Creating);
+        hooks::run_all("prestart", &plan.hooks.prestart, &json, None)?;
+        hooks::run_all("createRuntime", &plan.hooks.create_runtime, &json, None)?;
+        channel.send(&Sync::HooksDone, &[]).map_err(|e| died(&undo, e))?;
+    }
+    if plan.hooks.in_init() {
+        undo.poststop = Some((&plan.hooks.poststop, state.to_json(Status::Stopped)));
+    }
+
+    trace::step("18 wait for init to be ready");
+    let (Sync::Ready, mut fds) = expect(&channel, &undo)? else { return Err(out_of_order()) };
+    trace::step("18 hand on the terminal, write the state and the pid file");
+    let terminal = plan.process.terminal.then(|| fds.remove(0));
+    let terminal = match (&console, terminal) {
+        (Some(socket), Some(master)) => {
+            super::sync::send_packet(socket.as_fd(), b"/dev/ptmx", &[master.as_fd()])
+                .map_err(|e| e.hint("the console socket of --console-socket"))?;
+            None
+        }
+        (_, terminal) => terminal,
+    };
+    if let Some(seccomp) = plan.seccomp.as_ref().filter(|filter| filter.notify.is_some()) {
+        super::notify::hand_over(seccomp, &state, &fds)?;
+    }
+    if let Some(scheduler) = plan.process.scheduler.as_ref().filter(|s| s.is_deadline()) {
+        // SCHED_DEADLINE forbids fork: only now, when nothing is forked any more.
+        steps::process::set_scheduler(pid, scheduler)?;
+    }
+    state.stage = Stage::Created;
+    undo.dir().store(&state)?;
+    if let Some(path) = &options.pidfd_socket {
+        send_pidfd(path, undo.child.as_ref().expect("init was cloned"))?;
+    }
+    if let Some(path) = &options.pid_file {
+        write_pid_file(path, pid)?;
+    }
+
+    trace::step("19 let init go");
+    channel.send(&Sync::Created, &[]).map_err(|e| died(&undo, e))?;
+    let pidfd = undo.defuse();
+    Ok(Created { init: state.init.expect("init was cloned"), pidfd, terminal })
+}
+
+/// What init takes over from setup's memory and descriptors.
+struct InitEnds<'p> {
+    channel: Channel,
+    listener: OwnedFd,
+    joins: Vec<Opened<'p>>,
+    host_files: HostFiles,
+    stdio: Stdio,
+}
+
+/// Whom init tells what went wrong: setup until "created", then the `start` that asked for the program.
+enum Listener {
+    Setup(Channel),
+    Start(SharedPage),
+    Nobody,
+}
+
+/// The right column, to its end: it becomes the program, or says why not and leaves.
+fn init(prepared: &Prepared, ends: InitEnds<'_>) -> ! {
+    let InitEnds { channel, listener, joins, host_files, stdio } = ends;
+    let mut who = Listener::Setup(channel);
+    let error = match init_steps(prepared, &mut who, listener, joins, host_files, stdio) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    match who {
+        Listener::Setup(channel) => {
+            let _ = channel.send(&Sync::Failed(Box::new(error)), &[]);
+        }
+        Listener::Start(page) => page.store(&serde_json::to_vec(&error).unwrap_or_default()),
+        Listener::Nobody => {}
+    }
+    exit_now(1)
+}
+
+fn init_steps(
+    prepared: &Prepared,
+    who: &mut Listener,
+    listener: OwnedFd,
+    joins: Vec<Opened<'_>>,
+    host_files: HostFiles,
+    stdio: Stdio,
+) -> Result<Infallible> {
+    let plan = &prepared.plan;
+    let process = &plan.process;
+    let Listener::Setup(channel) = who else { return Err(out_of_order()) };
+
+    // ── Here: setup's ids and capabilities, or all capabilities of a user namespace without ids; the host's mounts.
+    trace::become_side(Side::Init);
+    trace::step("7 wait for the maps and the cgroup");
+    steps::process::die_with_parent(true)?;
+    let mut host_pid = 0;
+    if plan.sync.mapped {
+        let Some((Sync::Mapped(pid), _)) = channel.recv()? else { return Err(setup_gone()) };
+        host_pid = pid;
+    }
+    trace::step("7 namespaces");
+    let exe = host_files.exe;
+    rustix::process::setsid().err_at(Step::Process, "setsid", || "begin a session")?;
+    if plan.namespaces.spawn == Spawn::Straight
+        && let Some(user) = joins.iter().find(|opened| opened.join.kind == Kind::User)
+    {
+        steps::namespaces::join(user)?;
+    }
+    if let Some((uid, gid)) = plan.root_ids() {
+        steps::process::become_root(uid, gid, plan.idmaps.as_ref().is_none_or(|maps| maps.setgroups()))?;
+        steps::process::die_with_parent(true)?;
+    }
+    for opened in joins.iter().filter(|opened| !opened.by_setup && opened.join.kind != Kind::User) {
+        steps::namespaces::join(opened)?;
+    }
+    drop(joins);
+    // ── Here: root of the container's user namespace (the host's where it has none of its own); the host's mounts.
+    steps::namespaces::unshare(plan.namespaces.unshare)?;
+    if !plan.namespaces.time_offsets.is_empty() {
+        steps::process::dumpable()?;
+        steps::namespaces::set_time_offsets(&plan.namespaces.time_offsets)?;
+    }
+    steps::process::not_dumpable()?;
+    steps::exe::protect(exe)?;
+    if plan.namespaces.makes(Kind::Network) {
+        steps::namespaces::loopback_up()?;
+    }
+    steps::namespaces::set_names(plan.hostname.as_deref(), plan.domainname.as_deref())?;
+    let mut given = Given::default();
+    if plan.sync.namespaces_ready {
+        let unreachable = steps::mounts::unreachable(&plan.rootfs, &plan.mounts);
+        channel.send(&Sync::NamespacesReady(unreachable.clone()), &[])?;
+        trace::step("11 wait for the host's part");
+        let Some((Sync::HostReady, fds)) = channel.recv()? else { return Err(setup_gone()) };
+        given = unreachable.into_iter().zip(fds).collect();
+    }
+
+    trace::step("11 root file system, mounts, devices");
+    let proc = plan.needs_procfs().then(ProcFs::new).transpose()?;
+    let masks = Masks::prepare(&plan.rootfs)?;
+    let root_fd = steps::rootfs::attach(&plan.rootfs, given.remove(&Source::Rootfs))?;
+    let root = Root::new(&root_fd);
+    let deferred = steps::mounts::mount_all(root, &plan.mounts, &mut given)?;
+    steps::devices::make_all(root, &plan.devices)?;
+
+    if plan.sync.hooks {
+        trace::step("12 wait for the hooks");
+        channel.send(&Sync::RootfsReady, &[])?;
+        let Some((Sync::HooksDone, _)) = channel.recv()? else { return Err(setup_gone()) };
+    }
+
+    trace::step("15 createContainer hooks, pivot_root");
+    let state = plan.hooks.in_init().then(|| init_state(plan, host_pid)).transpose()?;
+    if let Some(state) = &state {
+        hooks::run_all("createContainer", &plan.hooks.create_container, &state.to_json(Status::Creating), None)?;
+    }
+    steps::rootfs::enter(root.fd, &plan.rootfs)?;
+    // ── Here: the container's root and mounts; still every capability.
+    trace::step("15 terminal, sysctl, masked and read-only paths");
+    let terminal = process.terminal.then(|| steps::console::open(root, process.console_size)).transpose()?;
+    if let Some(proc) = &proc {
+        steps::sysctl::set_all(proc, &plan.sysctls)?;
+    }
+    masks.apply(root, &plan.rootfs)?;
+    steps::masked::make_readonly(root, &plan.rootfs)?;
+    deferred.finish()?;
+    if plan.rootfs.readonly {
+        steps::rootfs::set_readonly(root.fd)?;
+    }
+    steps::rootfs::set_propagation(root.fd, &plan.rootfs)?;
+    drop(root_fd);
+
+    trace::step("16 labels, ids, capabilities");
+    if let Some(proc) = proc {
+        steps::process::set_labels(&proc, process)?;
+    }
+    if !plan.no_new_keyring {
+        steps::process::join_keyring(&plan.id)?;
+    }
+    if let Some(persona) = process.personality {
+        steps::process::set_personality(persona)?;
+    }
+    if let Some(terminal) = &terminal {
+        steps::process::take_terminal(terminal.peer.as_fd())?;
+    }
+    steps::process::replace_stdio(stdio)?;
+    let env = steps::process::environment(process);
+    steps::process::chown_stdio(process.user.uid, process.terminal)?;
+    steps::process::change_directory(&process.cwd)?;
+    steps::process::drop_bounding(process.capabilities.bounding, prepared.last_cap)?;
+    steps::process::become_user(&process.user)?;
+    // ── Here: the program's user; capabilities within its bounding set, for the steps that are left.
+    steps::process::die_with_parent(true)?;
+    steps::process::not_dumpable()?;
+    let program = steps::process::find_program(process)?;
+    let mut handed_on = Vec::new();
+    handed_on.extend(terminal.map(|terminal| terminal.master));
+    match &plan.seccomp {
+        Some(filter) if filter.notify.is_some() || !process.no_new_privileges => {
+            // Without no_new_privs loading takes CAP_SYS_ADMIN, which goes next. The profile must allow what is left:
+            // capset, prctl, sendmsg, poll, recvmsg, accept4, mmap, prlimit64, close_range, execve.
+            if process.no_new_privileges {
+                steps::process::no_new_privileges()?;
+            }
+            handed_on.extend(steps::seccomp::load(filter)?);
+        }
+        _ => {}
+    }
+    steps::process::set_capabilities(&process.capabilities)?;
+    // ── Here: what the program will have, and no more.
+    trace::step("17 ready");
+    let fds: Vec<_> = handed_on.iter().map(AsFd::as_fd).collect();
+    channel.send(&Sync::Ready, &fds)?;
+    drop(handed_on);
+    let start = wait_for_start(channel, &listener)?;
+    let Some(start) = start else {
+        *who = Listener::Nobody;
+        return Err(setup_gone());
+    };
+    drop(listener);
+    steps::process::die_with_parent(false)?;
+
+    // ── `hull start` is there, and wants to know what becomes of the execve.
+    *who = Listener::Start(start.outcome);
+    let _until_exec = start.connection;
+    if let Some(fd) = start.trace {
+        trace::adopt(fd, Side::Init);
+    }
+    trace::step("21 startContainer hooks, limits, seccomp, execve");
+    if let Some(state) = &state {
+        let env: Vec<String> = env.iter().map(|variable| variable.to_string_lossy().into_owned()).collect();
+        let json = state.to_json(Status::Created);
+        hooks::run_all("startContainer", &plan.hooks.start_container, &json, Some(&env))?;
+    }
+    steps::process::check_directory(&process.cwd)?;
+    let argv: Vec<_> = process.args.iter().map(AsRef::as_ref).collect();
+    let envp: Vec<_> = env.iter().map(AsRef::as_ref).collect();
+    trace::close(false);
+    crate::sys::signal::default_all();
+    steps::process::keep_preserved(plan.preserve_fds)?;
+    steps::process::set_rlimits(0, &process.rlimits)?;
+    match &plan.seccomp {
+        None if process.no_new_privileges => steps::process::no_new_privileges()?,
+        Some(filter) if process.no_new_privileges && filter.notify.is_none() => {
+            steps::process::no_new_privileges()?;
+            // After this line only execve and plain memory writes follow: the profile needs to allow nothing else.
+            crate::sys::signal::unblock_all().err_at(Step::Process, "sigprocmask", || "unblock the signals")?;
+            steps::seccomp::load(filter)?;
+            return Err(steps::process::exec_error(&program, execve(&program, &argv, &envp)));
+        }
+        _ => {}
+    }
+    crate::sys::signal::unblock_all().err_at(Step::Process, "sigprocmask", || "unblock the signals")?;
+    Err(steps::process::exec_error(&program, execve(&program, &argv, &envp)))
+}
+
+/// init comes to life, in its v2 cgroup where the kernel allows that (the second answer); the one place where a process
+/// is cloned for a container.
+fn spawn(plan: &Plan, joins: &[Opened<'_>], cgroup: Option<BorrowedFd<'_>>) -> Result<(Cloned, bool)> {
+    let flags = plan.namespaces.clone;
+    if plan.namespaces.spawn == Spawn::ThroughUserns {
+        return spawn_through_userns(plan, joins).map(|cloned| (cloned, false));
+    }
+    let cloned = match clone3(flags, cgroup, libc::SIGCHLD) {
+        // No internal processes, not delegated, an old kernel or an outer filter: a write does it afterwards.
+        Err(e) if cgroup.is_some() && !matches!(e.raw_os_error(), Some(libc::ENOSPC | libc::EAGAIN | libc::ENOMEM)) => {
+            clone3(flags, None, libc::SIGCHLD).map(|cloned| (cloned, false))
+        }
+        result => result.map(|cloned| (cloned, cgroup.is_some())),
+    };
+    cloned.err_at(Step::Spawn, "clone3", || "clone init").map_err(limits_hint)
+}
+
+/// The exception to "one clone": a hop joins the user namespace, makes the pid namespace there, and clones init as its
+/// own sibling (CLONE_PARENT). It says init's number through a pipe and ends.
+fn spawn_through_userns(plan: &Plan, joins: &[Opened<'_>]) -> Result<Cloned> {
+    let (ours, hops) = pair()?;
+    let hop =
+        clone3(0, None, libc::SIGCHLD).err_at(Step::Spawn, "clone3", || "clone the hop into the user namespace")?;
+    let Cloned::Parent { pidfd: hop_fd, .. } = hop else {
+        drop(ours);
+        let result = (|| {
+            let user = joins.iter().find(|opened| opened.join.kind == Kind::User).expect("a user namespace is joined");
+            steps::namespaces::join(user)?;
+            steps::namespaces::unshare(plan.namespaces.clone & Kind::Pid.flag())?;
+            clone3(libc::CLONE_PARENT as u64, None, 0).err_at(Step::Spawn, "clone3", || "clone init")
+        })();
+        match result {
+            Ok(Cloned::Child) => return Ok(Cloned::Child),
+            Ok(Cloned::Parent { pid, pidfd }) => {
+                let _ = hops.send(&Sync::Mapped(pid), &[pidfd.as_fd()]);
+                exit_now(0)
+            }
+            Err(error) => {
+                let _ = hops.send(&Sync::Failed(Box::new(error)), &[]);
+                exit_now(1)
+            }
+        }
+    };
+    drop(hops);
+    let answer = ours.recv();
+    let _ = waitid(rustix::process::WaitId::PidFd(hop_fd.as_fd()), WaitIdOptions::EXITED);
+    match answer? {
+        Some((Sync::Mapped(pid), mut fds)) if !fds.is_empty() => Ok(Cloned::Parent { pid, pidfd: fds.remove(0) }),
+        _ => Err(Error::host(Step::Spawn, "clone init: the hop into the user namespace died")),
+    }
+}
+
+/// What the kernel means by "no space" and "try again" when it makes a process.
+fn limits_hint(error: Error) -> Error {
+    if error.is(Errno::NOSPC) {
+        return error.hint("a limit of /proc/sys/user/max_*_namespaces is reached, or namespaces nest too deep");
+    }
+    if error.is(Errno::AGAIN) {
+        return error.hint("a limit on processes is reached: pids.max of the cgroup, RLIMIT_NPROC or kernel.pid_max");
+    }
+    if error.is(Errno::PERM) {
+        return error.hint("not root: namespaces need a user namespace in /linux/namespaces with mappings; `hull spec --rootless` shows one");
+    }
+    error
+}
+
+/// What has to be opened while the host's files can be seen, and before init's mount namespace is made.
+struct HostFiles {
+    exe: steps::exe::View,
+}
+
+impl HostFiles {
+    fn open() -> Result<HostFiles> {
+        Ok(HostFiles { exe: steps::exe::open_view()? })
+    }
+}
+
+/// What a parent may set on init that init, in a user namespace, may not.
+fn attributes_by_pid(prepared: &Prepared, pid: i32) -> Result<()> {
+    let process = &prepared.plan.process;
+    if let Some(value) = process.oom_score_adj
+        && !steps::process::set_oom_score_adj(pid, value, prepared.forgiving)?
+    {
+        crate::log::warn("config.json: /process/oomScoreAdj: not lowered, since hull may not (rootless)");
+    }
+    if let Some(scheduler) = process.scheduler.as_ref().filter(|scheduler| !scheduler.is_deadline()) {
+        steps::process::set_scheduler(pid, scheduler)?;
+    }
+    if let Some(priority) = process.io_priority {
+        steps::process::set_io_priority(pid, priority)?;
+    }
+    if prepared.plan.idmaps.is_some() {
+        steps::process::raise_rlimits(pid, &process.rlimits)?;
+    }
+    Ok(())
+}
+
+/// Clones, in init's mount namespace, the sources that init said it cannot reach: copies made there keep the flags of
+/// their source locked against the container's root, copies of the host's namespace would not.
+fn clone_sources(plan: &Plan, undo: &Undo<'_>, unreachable: &[Source]) -> Result<Vec<OwnedFd>> {
+    if unreachable.is_empty() {
+        return Ok(Vec::new());
+    }
+    let init = undo.child.as_ref().expect("init was cloned");
+    let back = steps::namespaces::enter_mounts_of(init.as_fd())?;
+    let user = steps::namespaces::user_namespace_of(init.as_fd())?;
+    let clones = steps::mounts::clone_all(&plan.rootfs, &plan.mounts, unreachable, user.as_fd());
+    back.go()?;
+    clones
+}
+
+/// The state that hooks in init get: as setup's, with init's number on the host.
+fn init_state(plan: &Plan, host_pid: i32) -> Result<State> {
+    let mut state = State::creating(&plan.id, intent(plan))?;
+    state.init = Some(Process { pid: host_pid, start_time: 0 });
+    Ok(state)
+}
+
+fn intent(plan: &Plan) -> Intent {
+    Intent {
+        bundle: plan.bundle.clone(),
+        rootfs: plan.rootfs.path.clone(),
+        annotations: plan.annotations.clone(),
+        cgroup: cgroup::Saved::planned(&plan.cgroup),
+        own_pid_namespace: plan.namespaces.own(Kind::Pid),
+        host_mounts: !plan.namespaces.own(Kind::Mount),
+    }
+}
+
+/// What `start` hands to init.
+struct Start {
+    outcome: SharedPage,
+    trace: Option<OwnedFd>,
+    /// Close-on-exec: its end tells `start` that the execve is done, one way or the other.
+    connection: OwnedFd,
+}
+
+/// Waits for `start`, and for "created" from setup until that has come: a setup that dies before never leaves an init
+/// behind. None: setup has gone without it.
+fn wait_for_start(channel: &Channel, listener: &OwnedFd) -> Result<Option<Start>> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let Some((Sync::Created, _)) = channel.recv()? else { return Ok(None) };
+    // Setup may go now.
+    steps::process::die_with_parent(false)?;
+    loop {
+        let mut fds = [PollFd::new(listener, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(Error::call(Step::Sync, "poll", errno, "wait for start")),
+        }
+        let connection = match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
+            Ok(connection) => connection,
+            Err(Errno::INTR | Errno::AGAIN | Errno::CONNABORTED) => continue,
+            Err(errno) => return Err(Error::call(Step::Sync, "accept4", errno, "wait for start")),
+        };
+        let (mut fds, mut byte) = (Vec::new(), [0u8; 8]);
+        // A start that died before it said anything is no start.
+        if recv_packet(connection.as_fd(), &mut byte, &mut fds)? == 0 || fds.is_empty() {
+            continue;
+        }
+        let outcome =
+            SharedPage::map(fds.remove(0).as_fd()).err_at(Step::Sync, "mmap", || "share a page with start")?;
+        return Ok(Some(Start { outcome, trace: fds.pop(), connection }));
+    }
+}
+
+/// The socket on which init waits for `start`.
+fn start_socket(dir: &StateDir) -> Result<OwnedFd> {
+    let subject = || "make the start socket";
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).err_at(
+        Step::State,
+        "socket",
+        subject,
+    )?;
+    let address = SocketAddrUnix::new(dir.socket_path()).err_at(Step::State, "bind", subject)?;
+    rustix::net::bind(&socket, &address).err_at(Step::State, "bind", subject)?;
+    rustix::net::listen(&socket, 8).err_at(Step::State, "listen", subject)?;
+    Ok(socket)
+}
+
+fn connect_console(path: &Path) -> Result<OwnedFd> {
+    connect(path, "console socket")
+}
+
+/// Connects to an engine's socket without waiting for a listener that does not accept.
+pub fn connect(path: &Path, what: &str) -> Result<OwnedFd> {
+    let subject = || format!("connect to the {what} {}", show(path));
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).err_at(
+        Step::Console,
+        "socket",
+        subject,
+    )?;
+    // By the directory's descriptor, since a path of an engine's may be longer than an address has room for.
+    let (parent, name) =
+        (path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")), path.file_name());
+    let directory = rustix::fs::open(
+        parent,
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .err_at(Step::Console, "open", subject)?;
+    use std::os::fd::AsRawFd;
+    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name.unwrap_or_default());
+    let address = SocketAddrUnix::new(short).err_at(Step::Console, "connect", subject)?;
+    rustix::net::connect(&socket, &address).err_at(Step::Console, "connect", subject)?;
+    Ok(socket)
+}
+
+fn send_pidfd(path: &Path, pidfd: &OwnedFd) -> Result<()> {
+    let socket = connect(path, "pidfd socket")?;
+    super::sync::send_packet(socket.as_fd(), b"standard", &[pidfd.as_fd()])
+}
+
+/// Puts the pid file in place by rename: a reader sees a whole number or no file. No newline, as go-runc wants it.
+fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let subject = || format!("write the pid file {}", show(path));
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}", std::process::id()));
+    let temporary = path.with_file_name(name);
+    std::fs::write(&temporary, pid.to_string()).err_at(Step::State, "open", subject)?;
+    std::fs::rename(&temporary, path).err_at(Step::State, "rename", subject).inspect_err(|_| {
+        let _ = std::fs::remove_file(&temporary);
+    })
+}
+
+/// Descriptors that a socket-activated caller passes on count only if they are meant for this process.
+fn listen_fds() -> u32 {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    if number("LISTEN_PID") == Some(std::process::id()) { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
+}
+
+/// The root file system must be a directory: told before anything is touched, in the words of the config.
+fn check_rootfs(plan: &Plan) -> Result<()> {
+    let subject = || format!("use {} as the root file system (/root/path)", show(&plan.rootfs.path));
+    let stat = rustix::fs::stat(&plan.rootfs.path).err_at(Step::Mount, "stat", subject)?;
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Directory {
+        return Err(Error::call(Step::Mount, "stat", Errno::NOTDIR, subject()));
+    }
+    Ok(())
+}
+
+/// clone3 copies one thread: a second one would leave its locks held for ever in the child.
+fn assert_one_thread() {
+    debug_assert!(
+        std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count) == 1,
+        "hull has one thread when it clones"
+    );
+}
+
+fn out_of_order() -> Error {
+    Error::bug(Step::Sync, "setup and init lost step with each other")
+}
+
+fn setup_gone() -> Error {
+    Error::host(Step::Sync, "wait for setup: it has gone")
+}
+
+/// The next point that init says; its own error, or how it died, if it says none.
+fn expect(channel: &Channel, undo: &Undo<'_>) -> Result<(Sync, Vec<OwnedFd>)> {
+    match channel.recv()? {
+        Some(point) => Ok(point),
+        None => Err(undo.how_init_died()),
+    }
+}
+
+/// A send to init failed: what init said before it left is worth more than EPIPE.
+fn died(undo: &Undo<'_>, error: Error) -> Error {
+    if error.is(Errno::PIPE) || error.is(Errno::CONNRESET) { undo.how_init_died() } else { error }
+}
+
+/// What setup has made so far; dropped on an error, it leaves nothing of it. Defused at one line, after "created".
+struct Undo<'p> {
+    dir: Option<StateDir>,
+    cgroup: Option<Handle>,
+    child: Option<OwnedFd>,
+    poststop: Option<(&'p [crate::plan::hooks::Hook], Vec<u8>)>,
+}
+
+impl Undo<'_> {
+    fn dir(&self) -> &StateDir {
+        self.dir.as_ref().expect("the state directory is made first")
+    }
+
+    fn cgroup(&self) -> &Handle {
+        self.cgroup.as_ref().expect("the cgroup is made before the clone")
+    }
+
+    fn defuse(mut self) -> OwnedFd {
+        self.dir.take();
+        self.cgroup.take();
+        self.poststop.take();
+        self.child.take().expect("init was cloned")
+    }
+
+    /// From init's wait status and its cgroup's counters, when it left without a word.
+    fn how_init_died(&self) -> Error {
+        let Some(child) = &self.child else { return out_of_order() };
+        let _ = hooks::wait_end(child, Duration::from_secs(5));
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let how = match waitid(rustix::process::WaitId::PidFd(child.as_fd()), options) {
+            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => format!("left with status {code}"),
+                (_, Some(signal)) => format!("was killed by signal {signal}"),
+                _ => "died".into(),
+            },
+            _ => "does not answer".into(),
+        };
+        let error = Error::host(Step::Sync, format!("init {how} before the container was created"));
+        match self.cgroup.as_ref().and_then(Handle::oom_kills) {
+            Some(kills) if kills > 0 => error.hint("killed by the memory limit of its cgroup (out of memory)"),
+            _ if how.ends_with("signal 31") => error.hint("the seccomp profile forbids a call that init still needs"),
+            _ => error,
+        }
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if let Some(child) = &self.child {
+            let _ = crate::sys::signal::pidfd_send(child.as_fd(), libc::SIGKILL);
+            let _ = hooks::wait_end(child, Duration::from_secs(10));
+            let _ =
+                waitid(rustix::process::WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        }
+        let removed = self.cgroup.as_ref().map_or(Ok(()), Handle::remove);
+        if let Some((hooks, state)) = &self.poststop {
+            for hook in *hooks {
+                if let Err(error) = hooks::run("poststop", hook, state, None) {
+                    crate::log::warn(&error.to_string());
+                }
+            }
+        }
+        if let (Some(dir), Ok(())) = (&self.dir, &removed) {
+            let _ = dir.remove();
+        }
+        if let Err(error) = removed {
+            crate::log::warn(&format!("{error}; `hull delete --force` tries again"));
+        }
+    }
 }

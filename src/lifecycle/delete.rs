@@ -1,8 +1,143 @@
-//! (being written)
-use super::Globals;
-use crate::Result;
+//! `delete`: removes what create made, in an order that can be taken up again after a kill at any line.
 
-/// Removes a stopped container; with `force` kills it before, and forgives one that does not exist.
-pub fn delete(_globals: &Globals, _id: &str, _force: bool) -> Result<()> {
-    unimplemented!()
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::mount::{UnmountFlags, unmount};
+
+use super::Globals;
+use super::state::{State, StateDir, Status};
+use crate::cgroup::Handle;
+use crate::error::{ErrAt, Error, Result, Step};
+use crate::plan::hooks::Hooks;
+use crate::spec::load;
+use crate::steps::hooks;
+
+/// How long a killed init may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Removes a stopped or created container; with `force` kills it before, and forgives one that does not exist.
+pub fn delete(globals: &Globals, id: &str, force: bool) -> Result<()> {
+    let locked = StateDir::open(&globals.root, id).and_then(|dir| dir.lock().map(|()| dir));
+    let dir = match locked {
+        Ok(dir) => dir,
+        Err(error) if force && error.step == Step::Missing => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let state = match dir.load() {
+        Ok(Some(state)) => state,
+        // Killed before it wrote its intent: nothing but the directory was made.
+        Ok(None) => return dir.remove(),
+        Err(error) if force => {
+            crate::log::warn(&error.to_string());
+            return dir.remove();
+        }
+        Err(error) => return Err(error),
+    };
+    let status = state.status();
+    match status {
+        Status::Stopped | Status::Created => {}
+        _ if force => {}
+        status => {
+            let what = format!("cannot delete container {id} that is not stopped: {}", status.as_str());
+            return Err(Error::status(what).hint("--force kills it first"));
+        }
+    }
+    remove(&dir, &state)
+}
+
+/// Kills what is left, removes the cgroup and the mounts, runs the poststop hooks, and last the state itself.
+pub fn remove(dir: &StateDir, state: &State) -> Result<()> {
+    kill_init(state)?;
+    Handle::open(&state.cgroup)?.remove()?;
+    if state.host_mounts {
+        unmount_beneath(&state.rootfs)?;
+    }
+    run_poststop(dir, state);
+    dir.remove()
+}
+
+fn kill_init(state: &State) -> Result<()> {
+    let Some(init) = state.init else { return Ok(()) };
+    let Some(pidfd) = init.open()? else { return Ok(()) };
+    match crate::sys::signal::pidfd_send(pidfd.as_fd(), libc::SIGKILL) {
+        Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
+            return Err(e).err_at(Step::Kill, "pidfd_send_signal", || format!("kill init, process {}", init.pid));
+        }
+        _ => {}
+    }
+    // A frozen process does not die on v1 before it is thawed.
+    if crate::cgroup::is_frozen(&state.cgroup) {
+        Handle::open(&state.cgroup)?.freeze(false)?;
+    }
+    let ended = hooks::wait_end(&pidfd, PATIENCE).err_at(Step::Kill, "poll", || "wait for init's end")?;
+    if ended {
+        return Ok(());
+    }
+    Err(Error::host(
+        Step::Kill,
+        format!("init, process {}, does not end {} s after SIGKILL", init.pid, PATIENCE.as_secs()),
+    )
+    .hint("it hangs in the kernel; try again later"))
+}
+
+/// A container without a mount namespace left its mounts on the host; the last one goes first.
+fn unmount_beneath(rootfs: &Path) -> Result<()> {
+    let table =
+        std::fs::read_to_string("/proc/self/mountinfo").err_at(Step::Mount, "open", || "read /proc/self/mountinfo")?;
+    let prefix = rootfs.to_string_lossy();
+    let points: Vec<String> = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4).map(unescape))
+        .filter(|point| point.strip_prefix(&*prefix).is_some_and(|rest| rest.starts_with('/')))
+        .collect();
+    for point in points.iter().rev() {
+        unmount(point.as_str(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).err_at(
+            Step::Mount,
+            "umount2",
+            || format!("unmount {point}"),
+        )?;
+    }
+    Ok(())
+}
+
+/// mountinfo writes space, tab, newline and backslash as octal numbers (proc_pid_mountinfo(5)).
+fn unescape(field: &str) -> String {
+    let mut text = String::with_capacity(field.len());
+    let mut rest = field;
+    while let Some(at) = rest.find('\\') {
+        text.push_str(&rest[..at]);
+        match rest.get(at + 1..at + 4).and_then(|octal| u8::from_str_radix(octal, 8).ok()) {
+            Some(byte) => {
+                text.push(byte as char);
+                rest = &rest[at + 4..];
+            }
+            None => {
+                text.push('\\');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    text + rest
+}
+
+/// Their failures are warnings: the container is gone, whatever they say.
+fn run_poststop(dir: &StateDir, state: &State) {
+    let Ok(text) = dir.load_config() else { return };
+    let Ok(hooks) = load::parse(&text).and_then(|(spec, _)| Hooks::new(spec.hooks.as_ref())) else { return };
+    let json = state.to_json(Status::Stopped);
+    for hook in &hooks.poststop {
+        if let Err(error) = hooks::run("poststop", hook, &json, None) {
+            crate::log::warn(&error.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn mountinfo_escapes() {
+        assert_eq!(super::unescape(r"/a\040b\134c\x"), r"/a b\c\x");
+    }
 }

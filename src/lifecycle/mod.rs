@@ -6,10 +6,13 @@ use crate::plan::CgroupManager;
 
 pub mod create;
 pub mod delete;
+pub mod foreground;
 pub mod kill;
+pub mod notify;
 pub mod run;
 pub mod start;
 pub mod state;
+pub mod sync;
 
 /// The global options, as every verb gets them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,8 +1,70 @@
-//! (being written)
-use super::{CreateOptions, Globals};
-use crate::Result;
+//! `run`: create and start in one process; in the foreground it stays, passes signals on and gives the program's status.
+
+use std::os::fd::AsFd;
+
+use super::create::{prepare, setup};
+use super::foreground::Foreground;
+use super::state::StateDir;
+use super::{CreateOptions, Globals, delete, start};
+use crate::error::{ErrAt, Result, Step};
+use crate::trace;
 
 /// Creates and starts; in the foreground waits for the program and gives its exit status.
-pub fn run(_globals: &Globals, _options: &CreateOptions) -> Result<i32> {
-    unimplemented!()
+pub fn run(globals: &Globals, options: &CreateOptions) -> Result<i32> {
+    let prepared = prepare(globals, options, options.detach)?;
+    let plan = &prepared.plan;
+    let (foreground, stdio) = if options.detach {
+        (None, Default::default())
+    } else {
+        let (foreground, stdio) = Foreground::prepare(plan.process.terminal, options.no_subreaper)?;
+        (Some(foreground), stdio)
+    };
+    let created = setup(&prepared, globals, options, stdio)?;
+
+    let dir = StateDir::open(&globals.root, &options.id)?;
+    dir.lock()?;
+    let state = dir.load()?;
+    trace::step("20 let init go, wait for its execve");
+    let started = start::release(&dir, created.init, &created.pidfd).and_then(|()| {
+        dir.remove_socket();
+        match &state {
+            Some(state) => start::run_poststart(state, &plan.hooks, &created.pidfd),
+            None => Ok(()),
+        }
+    });
+    trace::close(true);
+    let result = match (started, foreground) {
+        (Err(error), foreground) => {
+            drop(foreground);
+            let _ = crate::sys::signal::pidfd_send(created.pidfd.as_fd(), libc::SIGKILL);
+            reap(&created.pidfd);
+            Err(error)
+        }
+        (Ok(()), None) => return Ok(0),
+        (Ok(()), Some(mut foreground)) => {
+            // Other verbs may work on the container while its program runs.
+            drop(dir);
+            let status = foreground.attend(created.init, &created.pidfd, created.terminal)?;
+            if options.keep {
+                return Ok(status);
+            }
+            return delete_own(globals, options).map(|()| status);
+        }
+    };
+    if !options.keep {
+        drop(dir);
+        delete_own(globals, options)?;
+    }
+    result
+}
+
+/// The program has ended; somebody else may have deleted the container already.
+fn delete_own(globals: &Globals, options: &CreateOptions) -> Result<()> {
+    delete::delete(globals, &options.id, true)
+}
+
+fn reap(pidfd: &std::os::fd::OwnedFd) {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let _ =
+        waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).err_at(Step::Sync, "waitid", || "wait for init");
 }

@@ -1,8 +1,122 @@
-//! (being written)
+//! `start`: lets init execute the program, and learns what became of it.
+//!
+//! init waits on the start socket. `start` connects and hands over a page of shared memory; init stores an error there,
+//! which no seccomp filter can stop. The connection is close-on-exec, so its end says that the execve is done; the page
+//! then tells a failure, and the kernel's flag PF_FORKNOEXEC tells a death before the execve from one after it.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
 use super::Globals;
-use crate::Result;
+use super::state::{Process, State, StateDir, Status, has_executed};
+use super::sync::send_packet;
+use crate::error::{ErrAt, Error, Result, Step};
+use crate::plan::hooks::Hooks;
+use crate::spec::load;
+use crate::steps::hooks;
+use crate::sys::shared::SharedPage;
+use crate::trace::{self, Side};
 
 /// Starts the program of a created container; an error of its execve comes back here.
-pub fn start(_globals: &Globals, _id: &str) -> Result<()> {
-    unimplemented!()
+pub fn start(globals: &Globals, id: &str) -> Result<()> {
+    if let Some(path) = &globals.trace {
+        trace::open(path, Side::Start)?;
+    }
+    let result = start_locked(globals, id);
+    trace::close(true);
+    result
+}
+
+fn start_locked(globals: &Globals, id: &str) -> Result<()> {
+    trace::step("lock, state");
+    let dir = StateDir::open(&globals.root, id)?;
+    dir.lock()?;
+    let state =
+        dir.load()?.ok_or_else(|| Error::status("its create died on the way").hint("delete it with --force"))?;
+    match state.status() {
+        Status::Created => {}
+        Status::Creating => return Err(Error::status("cannot start a container that is still being created")),
+        Status::Running => return Err(Error::status("cannot start an already running container")),
+        Status::Paused => return Err(Error::status("cannot start a container in the paused state")),
+        Status::Stopped => return Err(Error::status("cannot start a container that has stopped")),
+    }
+    let init = state.init.ok_or_else(|| Error::bug(Step::State, "a created container without an init"))?;
+    let Some(pidfd) = init.open()? else {
+        return Err(Error::status("cannot start a container that has stopped"));
+    };
+    let text = dir.load_config()?;
+    let hooks = {
+        let (spec, _) = load::parse(&text)?;
+        Hooks::new(spec.hooks.as_ref())?
+    };
+    trace::step("let init go, wait for its execve");
+    release(&dir, init, &pidfd)?;
+    dir.remove_socket();
+    trace::step("poststart hooks");
+    run_poststart(&state, &hooks, &pidfd)
+}
+
+/// Connects to init and waits until its execve is done.
+pub fn release(dir: &StateDir, init: Process, pidfd: &OwnedFd) -> Result<()> {
+    let memfd = crate::sys::process::memfd_page(c"hull-start").err_at(
+        Step::Sync,
+        "memfd_create",
+        || "share a page with init",
+    )?;
+    let page = SharedPage::map(memfd.as_fd()).err_at(Step::Sync, "mmap", || "share a page with init")?;
+    let connection = connect(dir)?;
+    let trace = trace::descriptor();
+    let fds: Vec<_> = [Some(memfd.as_fd()), trace.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
+    send_packet(connection.as_fd(), b"start", &fds)?;
+
+    // init's death ends the connection too, so this wait always ends; startContainer hooks may take their time.
+    loop {
+        let mut fds = [PollFd::new(&connection, PollFlags::IN), PollFd::new(pidfd, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(Error::call(Step::Sync, "poll", errno, "wait for the program")),
+        }
+        if fds.iter().any(|fd| !fd.revents().is_empty()) {
+            break;
+        }
+    }
+    let said = page.load();
+    if !said.is_empty() {
+        let error = serde_json::from_slice(&said)
+            .unwrap_or_else(|_| Error::host(Step::Exec, String::from_utf8_lossy(&said).into_owned()));
+        return Err(error);
+    }
+    match has_executed(init.pid) {
+        Some(false) => Err(Error::host(Step::Exec, "init died before it could execute the program")
+            .hint("killed from outside, or the seccomp profile forbids a call that it needs")),
+        // Already reaped: unknown, but then somebody waited for it as for a program.
+        Some(true) | None => Ok(()),
+    }
+}
+
+fn connect(dir: &StateDir) -> Result<OwnedFd> {
+    let subject = || "connect to init";
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).err_at(
+        Step::Sync,
+        "socket",
+        subject,
+    )?;
+    let address = SocketAddrUnix::new(dir.socket_path()).err_at(Step::Sync, "connect", subject)?;
+    rustix::net::connect(&socket, &address).err_at(Step::Sync, "connect", subject)?;
+    Ok(socket)
+}
+
+/// Runs the poststart hooks, on the host; one that fails ends the container.
+pub fn run_poststart(state: &State, hooks: &Hooks, pidfd: &OwnedFd) -> Result<()> {
+    if hooks.poststart.is_empty() {
+        return Ok(());
+    }
+    hooks::run_all("poststart", &hooks.poststart, &state.to_json(Status::Running), None).inspect_err(|_| {
+        let _ = crate::sys::signal::pidfd_send(pidfd.as_fd(), libc::SIGKILL);
+    })
 }

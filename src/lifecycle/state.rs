@@ -1,12 +1,38 @@
-//! (being written)
-use std::path::{Path, PathBuf};
+//! The state directory `ROOT/ID`: what survives hull's processes, so that any of them may be killed at any line.
+//!
+//! It holds state.json (replaced by write and rename), the copy of config.json, and the start socket; the lock is a
+//! flock on the directory itself. The intent is written before the thing is made: state.json says `creating`, with the
+//! cgroup's path, before there is a cgroup. What a container does is derived from the kernel, never trusted from the file.
 
-use crate::Result;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use procfs_core::FromRead;
+use procfs_core::process::Stat;
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, mkdirat, openat, renameat, unlinkat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup;
+use crate::error::{ErrAt, Error, Result, Step, show};
+use crate::spec::load::Text;
+
+/// The form of state.json; another one is refused, not guessed at.
+const VERSION: u32 = 1;
+const STATE: &str = "state.json";
+const CONFIG: &str = "config.json";
+const SOCKET: &str = "start.sock";
+/// A flag of /proc/PID/stat: forked, and has not called execve yet (linux/sched.h).
+const PF_FORKNOEXEC: u32 = 0x40;
+/// How long a verb waits for another one that holds the container's lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a container is doing, derived from the kernel, never trusted from the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// `create` is under way, or died on the way.
+    /// `create` is under way.
     Creating,
     /// Waits for `start`.
     Created,
@@ -14,7 +40,7 @@ pub enum Status {
     Running,
     /// Frozen.
     Paused,
-    /// Its init has gone.
+    /// Its init has gone, or its `create` died on the way.
     Stopped,
 }
 
@@ -28,6 +54,372 @@ impl Status {
             Status::Paused => "paused",
             Status::Stopped => "stopped",
         }
+    }
+}
+
+/// A process that its number alone does not name: numbers are used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number on the host.
+    pub pid: i32,
+    /// Clock ticks after boot at which it started (/proc/PID/stat, field 22).
+    pub start_time: u64,
+}
+
+impl Process {
+    /// The process of this number, as it is now.
+    pub fn now(pid: i32) -> Result<Process> {
+        let stat = read_stat(pid).ok_or_else(|| {
+            Error::call(Step::State, "open", Errno::NOENT, format!("read /proc/{pid}/stat: the process has gone"))
+        })?;
+        Ok(Process { pid, start_time: stat.starttime })
+    }
+
+    /// Its entry in /proc, while it is this very process and no zombie.
+    fn stat(self) -> Option<Stat> {
+        read_stat(self.pid).filter(|stat| stat.starttime == self.start_time && !matches!(stat.state, 'Z' | 'X'))
+    }
+
+    /// Whether it is still there.
+    pub fn alive(self) -> bool {
+        self.stat().is_some()
+    }
+
+    /// A handle of this very process; None when it has gone.
+    pub fn open(self) -> Result<Option<OwnedFd>> {
+        let Some(pid) = rustix::process::Pid::from_raw(self.pid) else { return Ok(None) };
+        let pidfd = match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(Errno::SRCH) => return Ok(None),
+            Err(errno) => {
+                return Err(Error::call(Step::Kill, "pidfd_open", errno, format!("find process {}", self.pid)));
+            }
+        };
+        // Checked after the handle is held: it cannot have changed hands since.
+        Ok(self.alive().then_some(pidfd))
+    }
+}
+
+fn read_stat(pid: i32) -> Option<Stat> {
+    let mut text = Vec::with_capacity(1024);
+    std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.read_to_end(&mut text).ok()?;
+    Stat::from_read(&text[..]).ok()
+}
+
+/// Whether a process that forked from hull has got past its execve: None when it has gone without a trace.
+pub fn has_executed(pid: i32) -> Option<bool> {
+    read_stat(pid).map(|stat| stat.flags & PF_FORKNOEXEC == 0)
+}
+
+/// How far `create` got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Under way: what is named here may or may not exist.
+    Creating,
+    /// Done.
+    Created,
+}
+
+/// state.json.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The form of this file.
+    pub version: u32,
+    /// The container.
+    pub id: String,
+    /// How far `create` got.
+    pub stage: Stage,
+    /// The hull that creates, or created, it.
+    pub creator: Process,
+    /// The container's first process, once there is one.
+    pub init: Option<Process>,
+    /// The bundle.
+    pub bundle: PathBuf,
+    /// The root file system.
+    pub rootfs: PathBuf,
+    /// RFC 3339 with nanoseconds, UTC.
+    pub created: String,
+    /// The user who made it.
+    pub owner: u32,
+    /// config.json's annotations.
+    pub annotations: Vec<(String, String)>,
+    /// Where its cgroups are, or will be.
+    pub cgroup: cgroup::Saved,
+    /// It has a pid namespace of its own, in which nothing outlives init.
+    pub own_pid_namespace: bool,
+    /// It has no mount namespace: what it mounts beneath its rootfs stays on the host until delete.
+    pub host_mounts: bool,
+}
+
+/// What is known of a container before it is made.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    /// The bundle.
+    pub bundle: PathBuf,
+    /// The root file system.
+    pub rootfs: PathBuf,
+    /// config.json's annotations.
+    pub annotations: Vec<(String, String)>,
+    /// Where its cgroups will be.
+    pub cgroup: cgroup::Saved,
+    /// It gets a pid namespace of its own.
+    pub own_pid_namespace: bool,
+    /// It gets no mount namespace.
+    pub host_mounts: bool,
+}
+
+impl State {
+    /// The first state: `creating`, by this process.
+    pub fn creating(id: &str, intent: Intent) -> Result<State> {
+        Ok(State {
+            version: VERSION,
+            id: id.to_owned(),
+            stage: Stage::Creating,
+            creator: Process::now(rustix::process::getpid().as_raw_nonzero().get())?,
+            init: None,
+            bundle: intent.bundle,
+            rootfs: intent.rootfs,
+            created: crate::log::rfc3339(std::time::UNIX_EPOCH.elapsed().unwrap_or_default(), true),
+            owner: rustix::process::geteuid().as_raw(),
+            annotations: intent.annotations,
+            cgroup: intent.cgroup,
+            own_pid_namespace: intent.own_pid_namespace,
+            host_mounts: intent.host_mounts,
+        })
+    }
+
+    /// What the container is doing.
+    pub fn status(&self) -> Status {
+        let alive = self.init.and_then(Process::stat);
+        match (self.stage, alive) {
+            (Stage::Creating, _) if self.creator.alive() => Status::Creating,
+            (Stage::Creating, _) | (Stage::Created, None) => Status::Stopped,
+            (Stage::Created, Some(_)) if cgroup::is_frozen(&self.cgroup) => Status::Paused,
+            (Stage::Created, Some(stat)) if stat.flags & PF_FORKNOEXEC != 0 => Status::Created,
+            (Stage::Created, Some(_)) => Status::Running,
+        }
+    }
+
+    /// The state as hooks and seccomp agents get it (runtime.md#state).
+    pub fn to_json(&self, status: Status) -> Vec<u8> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Json<'s> {
+            oci_version: &'static str,
+            id: &'s str,
+            status: &'static str,
+            #[serde(skip_serializing_if = "is_zero")]
+            pid: i32,
+            bundle: &'s Path,
+            #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+            annotations: std::collections::BTreeMap<&'s str, &'s str>,
+        }
+        fn is_zero(pid: &i32) -> bool {
+            *pid == 0
+        }
+        serde_json::to_vec(&Json {
+            oci_version: crate::spec::VERSION,
+            id: &self.id,
+            status: status.as_str(),
+            pid: if status == Status::Stopped { 0 } else { self.init.map_or(0, |init| init.pid) },
+            bundle: &self.bundle,
+            annotations: self.annotations.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
+        })
+        .unwrap_or_default()
+    }
+}
+
+/// The state directory of one container.
+#[derive(Debug)]
+pub struct StateDir {
+    root: OwnedFd,
+    fd: OwnedFd,
+    /// For sentences.
+    path: PathBuf,
+    id: String,
+}
+
+impl AsFd for StateDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+
+impl StateDir {
+    /// Makes the directory, and takes its lock for as long as the value lives. An id that is taken is refused.
+    pub fn create(root: &Path, id: &str) -> Result<StateDir> {
+        let path = root.join(id);
+        let subject = || format!("make the state directory {}", show(&path));
+        make_root(root)?;
+        let root_fd =
+            open_root(root).err_at(Step::State, "open", || format!("open the state directory {}", show(root)))?;
+        match mkdirat(&root_fd, id, Mode::from_raw_mode(0o711)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                return Err(Error::status(format!("container with id \"{id}\" already exists"))
+                    .hint(format!("`hull delete --force {id}` removes it")));
+            }
+            Err(errno) => return Err(Error::call(Step::State, "mkdirat", errno, subject())),
+        }
+        let fd = openat(&root_fd, id, DIRECTORY, Mode::empty()).err_at(Step::State, "openat", subject)?;
+        let dir = StateDir { root: root_fd, fd, path, id: id.to_owned() };
+        dir.lock()?;
+        Ok(dir)
+    }
+
+    /// The directory of a container that exists.
+    pub fn open(root: &Path, id: &str) -> Result<StateDir> {
+        let path = root.join(id);
+        let root_fd = match open_root(root) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Err(Error::missing(id)),
+            Err(errno) => {
+                return Err(Error::call(
+                    Step::State,
+                    "open",
+                    errno,
+                    format!("open the state directory {}", show(root)),
+                ));
+            }
+        };
+        match openat(&root_fd, id, DIRECTORY, Mode::empty()) {
+            Ok(fd) => Ok(StateDir { root: root_fd, fd, path, id: id.to_owned() }),
+            Err(Errno::NOENT) => Err(Error::missing(id)),
+            Err(errno) => {
+                Err(Error::call(Step::State, "openat", errno, format!("open the state directory {}", show(&path))))
+            }
+        }
+    }
+
+    /// Takes the lock, until the value is dropped or the process ends; a directory that was removed meanwhile is missing.
+    pub fn lock(&self) -> Result<()> {
+        let subject = || format!("lock the container {}", self.id);
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+                Err(errno @ Errno::WOULDBLOCK) => {
+                    return Err(Error::call(Step::State, "flock", errno, subject())
+                        .hint("another hull has worked on it for more than 10 s"));
+                }
+                Err(errno) => return Err(Error::call(Step::State, "flock", errno, subject())),
+            }
+        }
+        let stat = rustix::fs::fstat(&self.fd).err_at(Step::State, "fstat", subject)?;
+        if stat.st_nlink == 0 { Err(Error::missing(&self.id)) } else { Ok(()) }
+    }
+
+    /// Reads state.json; None while `create` has not written the first one.
+    pub fn load(&self) -> Result<Option<State>> {
+        let subject = || format!("read {}", show(&self.path.join(STATE)));
+        let bytes = match self.read(STATE) {
+            Ok(bytes) => bytes,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(Error::call(Step::State, "openat", errno, subject())),
+        };
+        #[derive(Deserialize)]
+        struct Form {
+            version: Option<u32>,
+        }
+        let broken = |what: String| {
+            Error::host(Step::State, format!("{}: {what}", subject())).hint("`hull delete --force` removes what it can")
+        };
+        let form: Form = serde_json::from_slice(&bytes).map_err(|e| broken(e.to_string()))?;
+        if form.version != Some(VERSION) {
+            return Err(broken(
+                "not made by this version of hull, or by another runtime: stop it with that one first".into(),
+            ));
+        }
+        serde_json::from_slice(&bytes).map(Some).map_err(|e| broken(e.to_string()))
+    }
+
+    /// Replaces state.json: a reader sees the old one or the new one, whole.
+    pub fn store(&self, state: &State) -> Result<()> {
+        let text = serde_json::to_vec(state).expect("a state is plain data");
+        self.write(".state.json", &text)?;
+        renameat(&self.fd, ".state.json", &self.fd, STATE)
+            .err_at(Step::State, "renameat", || format!("replace {}", show(&self.path.join(STATE))))
+    }
+
+    /// Keeps a copy of config.json: start and delete read it, not the bundle, which may change.
+    pub fn store_config(&self, text: &Text) -> Result<()> {
+        self.write(CONFIG, text.0.as_bytes())
+    }
+
+    /// The copy of config.json.
+    pub fn load_config(&self) -> Result<Text> {
+        crate::spec::load::read(&self.path.join(CONFIG))
+    }
+
+    /// The start socket's path by the directory's descriptor: a path of the engine's may be longer than the 107 bytes
+    /// that a socket address has.
+    pub fn socket_path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", self.fd.as_raw_fd()))
+    }
+
+    /// Removes the start socket, which serves once.
+    pub fn remove_socket(&self) {
+        let _ = unlinkat(&self.fd, SOCKET, AtFlags::empty());
+    }
+
+    /// Removes the directory and all that hull put there.
+    pub fn remove(&self) -> Result<()> {
+        let subject = || format!("remove the state directory {}", show(&self.path));
+        // state.json last: until then `delete --force` still knows what there is.
+        for name in [SOCKET, CONFIG, ".state.json", STATE] {
+            match unlinkat(&self.fd, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(Error::call(Step::State, "unlinkat", errno, subject())),
+            }
+        }
+        match unlinkat(&self.root, self.id.as_str(), AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::call(Step::State, "unlinkat", errno, subject())),
+        }
+    }
+
+    fn read(&self, name: &str) -> rustix::io::Result<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = std::fs::File::from(openat(&self.fd, name, flags, Mode::empty())?);
+        let mut bytes = Vec::with_capacity(4096);
+        file.take(1 << 20).read_to_end(&mut bytes).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+        Ok(bytes)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let subject = || format!("write {}", show(&self.path.join(name)));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = openat(&self.fd, name, flags, Mode::from_raw_mode(0o600)).err_at(Step::State, "openat", subject)?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match rustix::io::write(&fd, rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::call(Step::State, "write", errno, subject())),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open_root(root: &Path) -> rustix::io::Result<OwnedFd> {
+    openat(CWD, root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Makes the directory of all containers, with what leads to it: only its owner may look in.
+fn make_root(root: &Path) -> Result<()> {
+    match rustix::fs::mkdir(root, Mode::from_raw_mode(0o711)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(Errno::NOENT) if root.parent().is_some_and(|parent| parent != root) => {
+            make_root(root.parent().unwrap_or(root))?;
+            make_root(root)
+        }
+        Err(errno) => Err(Error::call(Step::State, "mkdir", errno, format!("make the state directory {}", show(root)))),
     }
 }
 
@@ -53,11 +445,70 @@ pub struct Summary {
 }
 
 /// One container by its id.
-pub fn summary(_root: &Path, _id: &str) -> Result<Summary> {
-    unimplemented!()
+pub fn summary(root: &Path, id: &str) -> Result<Summary> {
+    let dir = StateDir::open(root, id)?;
+    Ok(summarize(id, dir.load()?))
 }
 
-/// All containers beneath `root`, by name.
-pub fn list(_root: &Path) -> Result<Vec<Summary>> {
-    unimplemented!()
+/// All containers beneath `root`, by name. One whose state cannot be read is listed as stopped, so that it can be seen
+/// and removed.
+pub fn list(root: &Path) -> Result<Vec<Summary>> {
+    let subject = || format!("list {}", show(root));
+    let entries = match std::fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).err_at(Step::State, "open", subject),
+    };
+    let mut containers = Vec::new();
+    for entry in entries {
+        let entry = entry.err_at(Step::State, "getdents64", subject)?;
+        let Ok(id) = entry.file_name().into_string() else { continue };
+        let Ok(dir) = StateDir::open(root, &id) else { continue };
+        let state = dir.load().unwrap_or_else(|error| {
+            crate::log::warn(&error.to_string());
+            None
+        });
+        containers.push(summarize(&id, state));
+    }
+    containers.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(containers)
+}
+
+fn summarize(id: &str, state: Option<State>) -> Summary {
+    let Some(state) = state else {
+        return Summary {
+            id: id.to_owned(),
+            status: Status::Stopped,
+            pid: 0,
+            bundle: PathBuf::new(),
+            rootfs: PathBuf::new(),
+            created: String::new(),
+            owner: String::new(),
+            annotations: Vec::new(),
+        };
+    };
+    let status = state.status();
+    Summary {
+        id: id.to_owned(),
+        status,
+        pid: state.init.filter(|_| status != Status::Stopped).map_or(0, |init| init.pid),
+        bundle: state.bundle,
+        rootfs: state.rootfs,
+        created: state.created,
+        owner: user_name(state.owner),
+        annotations: state.annotations,
+    }
+}
+
+/// The name of a user of the host, or `#uid`.
+fn user_name(uid: u32) -> String {
+    std::fs::read_to_string("/etc/passwd")
+        .ok()
+        .and_then(|text| {
+            text.lines()
+                .map(|line| line.split(':').collect::<Vec<_>>())
+                .find(|fields| fields.len() > 2 && fields[2].parse() == Ok(uid))
+                .map(|fields| fields[0].to_owned())
+        })
+        .unwrap_or_else(|| format!("#{uid}"))
 }

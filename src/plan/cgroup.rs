@@ -1,1 +1,184 @@
-//! (being written)
+//! Cgroups (cgroups(7)): where the container is in each hierarchy, and what is written there.
+//!
+//! A limit is planned as the very file and value that will be written, by the rules of the hierarchy that has its
+//! controller. What v1 and v2 name differently is converted in `limits.rs`; device rules are normalised in `devices.rs`.
+
+use std::path::{Path, PathBuf};
+
+use super::{CgroupManager, Options};
+use crate::error::{Error, Result};
+use crate::host::{CgroupMode, HostFacts};
+use crate::spec;
+
+pub mod devices;
+mod limits;
+
+pub use devices::DeviceRules;
+
+/// A hierarchy in which the container has a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    /// Where it is mounted.
+    pub mount: PathBuf,
+    /// The cgroup beneath it, without a leading slash.
+    pub path: PathBuf,
+    /// Controllers of a v1 hierarchy; empty for v2.
+    pub controllers: Vec<String>,
+    /// cgroup2.
+    pub v2: bool,
+}
+
+impl Tree {
+    /// The cgroup's directory.
+    pub fn directory(&self) -> PathBuf {
+        self.mount.join(&self.path)
+    }
+}
+
+/// One value for one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// The hierarchy, by its place in [`Cgroup::trees`].
+    pub tree: usize,
+    /// The controller that has the file.
+    pub controller: String,
+    /// The file's name.
+    pub file: String,
+    /// What is written.
+    pub value: String,
+    /// What asked for it.
+    pub pointer: String,
+}
+
+/// The container's cgroups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cgroup {
+    /// One for each hierarchy; empty: the container has none of its own.
+    pub trees: Vec<Tree>,
+    /// v2 controllers that the limits need.
+    pub enable: Vec<String>,
+    /// Limits, in the order in which they are written.
+    pub writes: Vec<Write>,
+    /// Device rules; None where they cannot be had (no cgroup, a user namespace of hull's caller).
+    pub devices: Option<DeviceRules>,
+    /// Errors of making and joining are forgiven, as runc's --rootless does, while no limit is asked for.
+    pub forgiving: bool,
+    /// What is worth a warning.
+    pub notes: Vec<String>,
+}
+
+impl Cgroup {
+    /// From /linux/cgroupsPath and /linux/resources.
+    pub fn new(linux: Option<&spec::Linux<'_>>, host: &HostFacts, options: &Options) -> Result<Cgroup> {
+        let mut notes = Vec::new();
+        let path = linux.and_then(|l| l.cgroups_path.as_deref()).filter(|path| !path.is_empty());
+        if path.is_some_and(|path| path.contains('\0')) {
+            return Err(Error::spec("/linux/cgroupsPath", "holds a NUL byte"));
+        }
+        let resources = linux.and_then(|l| l.resources.as_ref());
+        let rootless = options.rootless.unwrap_or_else(|| host.rootless());
+        let trees = match options.cgroup_manager {
+            CgroupManager::Disabled => Vec::new(),
+            CgroupManager::Systemd => {
+                return Err(Error::usage(
+                    "--systemd-cgroup: this version of hull makes cgroups itself only (cgroupfs)",
+                ));
+            }
+            // Nobody but the host's root may write outside of what was delegated; without a path nothing was.
+            CgroupManager::Cgroupfs if rootless && path.is_none() => Vec::new(),
+            CgroupManager::Cgroupfs => trees(path, host, options),
+        };
+        let (writes, enable) = match resources {
+            None => (Vec::new(), Vec::new()),
+            Some(resources) => limits::plan(resources, &trees, host, &mut notes)?,
+        };
+        let rules = DeviceRules::new(resources.map(|r| &r.devices[..]).unwrap_or_default())?;
+        let devices = (!trees.is_empty() && !host.in_user_namespace && host.euid == 0).then_some(rules);
+        let forgiving = rootless && writes.is_empty();
+        Ok(Cgroup { trees, enable, writes, devices, forgiving, notes })
+    }
+
+    /// Whether init must be put into its cgroups by a write: every v1 hierarchy asks for it.
+    pub fn joined_by_write(&self) -> bool {
+        self.trees.iter().any(|tree| !tree.v2)
+    }
+
+    /// The container's own path in each hierarchy, by the hierarchy's mount point.
+    pub fn own(&self) -> Vec<(PathBuf, PathBuf)> {
+        self.trees.iter().map(|tree| (tree.mount.clone(), Path::new("/").join(&tree.path))).collect()
+    }
+
+    /// The cgroups' directories.
+    pub fn directories(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.trees.iter().map(Tree::directory)
+    }
+
+    /// File, value and JSON pointer of each limit.
+    pub fn limits(&self) -> impl Iterator<Item = (&str, &str, &str)> + '_ {
+        self.writes.iter().map(|write| (write.file.as_str(), write.value.as_str(), write.pointer.as_str()))
+    }
+
+    /// How many device rules there are.
+    pub fn device_rules(&self) -> Option<usize> {
+        self.devices.as_ref().map(|rules| rules.exceptions.len())
+    }
+}
+
+fn trees(path: Option<&str>, host: &HostFacts, options: &Options) -> Vec<Tree> {
+    let facts = &host.cgroup;
+    let mut trees: Vec<Tree> = facts
+        .v1
+        .iter()
+        .map(|hierarchy| Tree {
+            mount: hierarchy.mount.clone(),
+            path: place(path, &hierarchy.own, &options.id),
+            controllers: hierarchy.controllers.clone(),
+            v2: false,
+        })
+        .collect();
+    if let (Some(mount), CgroupMode::V2 | CgroupMode::Hybrid) = (&facts.v2_mount, facts.mode) {
+        // A v2 cgroup with processes gives its children no controllers, so the container's lies beside hull's own.
+        let beside = facts.own_v2.parent().unwrap_or(Path::new("/"));
+        trees.push(Tree {
+            mount: mount.clone(),
+            path: place(path, beside, &options.id),
+            controllers: Vec::new(),
+            v2: true,
+        });
+    }
+    trees
+}
+
+/// An absolute path counts from the hierarchy's root, a relative one and the default (the id) from `base`.
+fn place(path: Option<&str>, base: &Path, id: &str) -> PathBuf {
+    match path {
+        Some(path) if path.starts_with('/') => clean(path),
+        path => clean(&format!("{}/{}", base.display(), path.unwrap_or(id))),
+    }
+}
+
+/// Without `.` and `..`, which never lead out of the hierarchy.
+fn clean(path: &str) -> PathBuf {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    parts.iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_never_leaves_the_hierarchy() {
+        assert_eq!(clean("/a/../../../etc"), Path::new("etc"));
+        assert_eq!(place(Some("a.slice:b:c"), Path::new("/own"), "id"), Path::new("own/a.slice:b:c"));
+        assert_eq!(place(Some("/x/y"), Path::new("/own"), "id"), Path::new("x/y"));
+        assert_eq!(place(None, Path::new("/own"), "id"), Path::new("own/id"));
+    }
+}

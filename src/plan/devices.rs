@@ -17,6 +17,17 @@ pub enum DeviceKind {
     Fifo,
 }
 
+impl DeviceKind {
+    /// mknod(1)'s letter.
+    pub fn letter(self) -> char {
+        match self {
+            DeviceKind::Char => 'c',
+            DeviceKind::Block => 'b',
+            DeviceKind::Fifo => 'p',
+        }
+    }
+}
+
 /// One node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {

@@ -5,11 +5,32 @@
 
 use std::path::PathBuf;
 
+use crate::error::{Error, Result};
+use crate::host::HostFacts;
+use crate::spec::{self, Spec};
+
+use cgroup::Cgroup;
+use devices::Devices;
+use hooks::Hooks;
+use idmap::IdMaps;
+use mounts::Mount;
+use namespaces::{Kind, Namespaces};
+use process::Process;
+use rootfs::Rootfs;
+use seccomp::Filter;
+use sysctl::Sysctl;
+
 pub mod cgroup;
 pub mod devices;
+pub mod explain;
+pub mod hooks;
+pub mod idmap;
 pub mod mounts;
+pub mod namespaces;
+pub mod process;
 pub mod rootfs;
 pub mod seccomp;
+pub mod sysctl;
 
 /// What the command line adds to config.json.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,4 +65,163 @@ pub enum CgroupManager {
     Systemd,
     /// Nobody: no cgroup is made.
     Disabled,
+}
+
+/// What will be done, in the order of the fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The container's id.
+    pub id: String,
+    /// The bundle, absolute.
+    pub bundle: PathBuf,
+    /// Which sync points are waited for.
+    pub sync: SyncPoints,
+    /// Where in the cgroup tree, and with which limits.
+    pub cgroup: Cgroup,
+    /// Which namespaces are made and joined.
+    pub namespaces: Namespaces,
+    /// The maps of a new user namespace.
+    pub idmaps: Option<IdMaps>,
+    /// Host name.
+    pub hostname: Option<String>,
+    /// NIS domain name.
+    pub domainname: Option<String>,
+    /// The root file system, masked and read-only paths.
+    pub rootfs: Rootfs,
+    /// Mounts, in order.
+    pub mounts: Vec<Mount>,
+    /// Device nodes and links.
+    pub devices: Devices,
+    /// Hooks of all kinds.
+    pub hooks: Hooks,
+    /// Kernel parameters.
+    pub sysctls: Vec<Sysctl>,
+    /// --no-new-keyring.
+    pub no_new_keyring: bool,
+    /// The program.
+    pub process: Process,
+    /// Descriptors from 3 on that the program keeps.
+    pub preserve_fds: u32,
+    /// The system call filter.
+    pub seccomp: Option<Filter>,
+    /// config.json's annotations.
+    pub annotations: Vec<(String, String)>,
+    /// What is worth a warning.
+    pub notes: Vec<String>,
+}
+
+/// The sync points that this plan needs; Ready and Created always are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyncPoints {
+    /// init waits for its maps, for a cgroup that it could not be cloned into, or to learn its number for its hooks.
+    pub mapped: bool,
+    /// setup waits for init's namespaces, to clone the sources that init cannot reach.
+    pub namespaces_ready: bool,
+    /// init waits for prestart and createRuntime hooks.
+    pub hooks: bool,
+}
+
+impl Plan {
+    /// Makes the plan; every error of a config ends here.
+    pub fn new(spec: &Spec<'_>, host: &HostFacts, options: &Options) -> Result<Plan> {
+        version(spec)?;
+        let linux = spec.linux.as_ref();
+        let mut notes = Vec::new();
+        let namespaces = Namespaces::new(linux)?;
+        let idmaps = IdMaps::new(linux, &namespaces, host)?;
+        for (name, value) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
+            let Some(value) = value else { continue };
+            if !namespaces.own(Kind::Uts) {
+                return Err(Error::spec(format!("/{name}"), "needs a uts namespace in /linux/namespaces"));
+            }
+            if value.len() > 64 || value.contains('\0') {
+                return Err(Error::spec(format!("/{name}"), "must be at most 64 bytes long, without a NUL"));
+            }
+        }
+        not_yet(linux)?;
+        let name = |text: &Option<spec::Str<'_>>| text.as_deref().filter(|t| !t.is_empty()).map(str::to_owned);
+        let process = Process::new(spec, &namespaces, idmaps.as_ref(), host, options, &mut notes)?;
+        let cgroup = Cgroup::new(linux, host, options)?;
+        notes.extend(cgroup.notes.iter().cloned());
+        let summary = namespaces.summary();
+        let rootfs = Rootfs::new(spec, options, &summary)?;
+        let mounts = mounts::plan(spec, host, options, &summary, &cgroup.own())?;
+        let devices = devices::plan(spec, &summary, &mounts, host.in_user_namespace)?;
+        notes.extend(mounts.notes.iter().cloned());
+        let hooks = Hooks::new(spec.hooks.as_ref())?;
+        let sysctls = sysctl::plan(spec, &namespaces)?;
+        let fail_unknown = spec.annotations.get(seccomp::FAIL_UNKNOWN_ANNOTATION).is_some_and(|value| &**value == "1");
+        let context = seccomp::Context { audit_arch: host.audit_arch, fail_unknown };
+        let seccomp = linux.and_then(|l| l.seccomp.as_ref()).map(|s| seccomp::compile(s, &context)).transpose()?;
+        notes.extend(seccomp.iter().flat_map(|filter| filter.notes.iter().cloned()));
+        let sync = SyncPoints {
+            mapped: idmaps.is_some() || cgroup.joined_by_write() || hooks.in_init(),
+            namespaces_ready: idmaps.is_some(),
+            hooks: hooks.before_pivot(),
+        };
+        Ok(Plan {
+            id: options.id.clone(),
+            bundle: options.bundle.clone(),
+            sync,
+            cgroup,
+            namespaces,
+            idmaps,
+            hostname: name(&spec.hostname),
+            domainname: name(&spec.domainname),
+            rootfs,
+            mounts: mounts.mounts,
+            devices,
+            hooks,
+            sysctls,
+            no_new_keyring: options.no_new_keyring,
+            process,
+            preserve_fds: options.preserve_fds,
+            seccomp,
+            annotations: spec.annotations.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+            notes,
+        })
+    }
+
+    /// The ids that init takes in its user namespace, new or joined; None: it stays what setup is.
+    pub fn root_ids(&self) -> Option<(u32, u32)> {
+        match &self.idmaps {
+            Some(maps) => Some(maps.root()),
+            None if self.namespaces.joins(Kind::User) => Some((0, 0)),
+            None => None,
+        }
+    }
+
+    /// Whether init writes to /proc: kernel parameters or labels.
+    pub fn needs_procfs(&self) -> bool {
+        !self.sysctls.is_empty() || self.process.apparmor_profile.is_some() || self.process.selinux_label.is_some()
+    }
+}
+
+/// 1.x, with or without a suffix.
+fn version(spec: &Spec<'_>) -> Result<()> {
+    let Some(version) = &spec.oci_version else { return Err(Error::spec("/ociVersion", "missing")) };
+    let numbers: Vec<&str> = version.split(['-', '+']).next().unwrap_or_default().split('.').collect();
+    if numbers.len() != 3 || numbers.iter().any(|n| n.parse::<u32>().is_err()) {
+        return Err(Error::spec("/ociVersion", format_args!("{:?} is no version", &**version)));
+    }
+    if numbers[0] != "1" {
+        let what = format!("{:?} is not supported: hull implements {}", &**version, spec::VERSION);
+        return Err(Error::spec("/ociVersion", what));
+    }
+    Ok(())
+}
+
+/// What this version of hull does not do is refused, never left out in silence.
+fn not_yet(linux: Option<&spec::Linux<'_>>) -> Result<()> {
+    let Some(linux) = linux else { return Ok(()) };
+    for (name, asked) in [
+        ("netDevices", !linux.net_devices.is_empty()),
+        ("intelRdt", linux.intel_rdt.is_some()),
+        ("memoryPolicy", linux.memory_policy.is_some()),
+    ] {
+        if asked {
+            return Err(Error::spec(format!("/linux/{name}"), "is not supported by this version of hull"));
+        }
+    }
+    Ok(())
 }

@@ -63,6 +63,18 @@ impl Propagation {
     }
 }
 
+impl std::fmt::Display for Propagation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.kind {
+            PropagationKind::Shared => "shared",
+            PropagationKind::Slave => "slave",
+            PropagationKind::Private => "private",
+            PropagationKind::Unbindable => "unbindable",
+        };
+        write!(f, "{}{kind}", if self.recursive { "r" } else { "" })
+    }
+}
+
 /// Attributes to set and to clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Attr {
@@ -77,6 +89,27 @@ impl Attr {
     fn add(&mut self, set: u64, clear: u64) {
         self.set = (self.set & !clear) | set;
         self.clear = (self.clear & !set) | clear;
+    }
+
+    /// The words of mount(8) for it.
+    pub fn words(self) -> Vec<&'static str> {
+        const WORDS: [(u64, &str, &str); 7] = [
+            (attr::RDONLY, "ro", "rw"),
+            (attr::NOSUID, "nosuid", "suid"),
+            (attr::NODEV, "nodev", "dev"),
+            (attr::NOEXEC, "noexec", "exec"),
+            (attr::NODIRATIME, "nodiratime", "diratime"),
+            (attr::NOSYMFOLLOW, "nosymfollow", "symfollow"),
+            (attr::NOATIME, "noatime", "atime"),
+        ];
+        let mut words: Vec<_> = WORDS.iter().filter(|row| self.set & row.0 != 0).map(|row| row.1).collect();
+        words.extend(WORDS[..6].iter().filter(|row| self.set & row.0 == 0 && self.clear & row.0 != 0).map(|row| row.2));
+        if self.set & attr::STRICTATIME != 0 {
+            words.push("strictatime");
+        } else if self.clear & attr::ATIME != 0 && self.set & attr::ATIME == 0 {
+            words.push("relatime");
+        }
+        words
     }
 
     /// Whether there is nothing to do.

@@ -1,8 +1,16 @@
 //! Steps: each does one thing to the kernel. They are called from lifecycle, in the order that stands there.
 
+pub mod console;
 pub mod devices;
 pub mod exe;
+pub mod hooks;
+pub mod idmap;
 pub mod masked;
 pub mod mounts;
+pub mod namespaces;
 pub mod path;
+pub mod process;
+pub mod procfs;
 pub mod rootfs;
+pub mod seccomp;
+pub mod sysctl;

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags};
@@ -13,12 +15,22 @@ use super::path::{Root, RootfsPath, is_procfs};
 use super::rootfs::{propagate, refused};
 use crate::error::{Blame, ErrAt, Error, Result, Step, show};
 use crate::plan::mounts::{Attr, Mount, MountKind, Superblock, attr};
+use crate::plan::rootfs::Rootfs;
 use crate::sys::mount::{MountAttr, mount_setattr};
 
 mod copyup;
 
-/// Detached trees that setup cloned for init, by the mount's place in the plan.
-pub type GivenFds = HashMap<usize, OwnedFd>;
+/// What a tree is cloned from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Source {
+    /// The root file system.
+    Rootfs,
+    /// The bind mount at this place of the plan.
+    Mount(usize),
+}
+
+/// Detached trees that setup cloned for init.
+pub type Given = HashMap<Source, OwnedFd>;
 
 /// Mounts that become read-only when all else is made.
 #[derive(Debug, Default)]
@@ -40,16 +52,45 @@ pub fn needs_setup(mount: &Mount) -> bool {
     mount.idmap.is_some() && mount.is_bind()
 }
 
-/// The mounts (by their place in the plan) whose source this process cannot reach as mapped root.
-pub fn unreachable(mounts: &[Mount]) -> Vec<usize> {
+/// What setup has to clone for init: sources that this process, as mapped root, cannot reach, and idmapped ones.
+pub fn unreachable(rootfs: &Rootfs, mounts: &[Mount]) -> Vec<Source> {
     let reach = |source: &Path| {
         !matches!(rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()), Err(Errno::ACCESS))
     };
-    mounts
+    let mut sources = Vec::new();
+    if !reach(&rootfs.path) {
+        sources.push(Source::Rootfs);
+    }
+    sources.extend(
+        mounts
+            .iter()
+            .enumerate()
+            .filter(|(_, mount)| {
+                needs_setup(mount) || matches!(&mount.kind, MountKind::Bind { source, .. } if !reach(source))
+            })
+            .map(|(place, _)| Source::Mount(place)),
+    );
+    sources
+}
+
+/// Clones what init asked for. Setup calls it inside init's mount namespace.
+pub fn clone_all(
+    rootfs: &Rootfs,
+    mounts: &[Mount],
+    sources: &[Source],
+    userns: BorrowedFd<'_>,
+) -> Result<Vec<OwnedFd>> {
+    sources
         .iter()
-        .enumerate()
-        .filter(|(_, mount)| matches!(&mount.kind, MountKind::Bind { source, .. } if !reach(source)))
-        .map(|(i, _)| i)
+        .map(|source| match source {
+            Source::Rootfs => clone_path(&rootfs.path, true, &format!("mount root file system {}", show(&rootfs.path))),
+            Source::Mount(place) => match mounts.get(*place) {
+                Some(mount) => clone_for(mount, Some(userns)),
+                None => {
+                    Err(Error::bug(Step::Mount, format!("init asks for mount {place}, which the plan does not have")))
+                }
+            },
+        })
         .collect()
 }
 
@@ -78,11 +119,11 @@ pub fn clone_for(mount: &Mount, userns: Option<BorrowedFd<'_>>) -> Result<OwnedF
 }
 
 /// Mounts all, in order.
-pub fn mount_all(root: Root<'_>, mounts: &[Mount], given: &mut GivenFds) -> Result<Deferred> {
+pub fn mount_all(root: Root<'_>, mounts: &[Mount], given: &mut Given) -> Result<Deferred> {
     let mut deferred = Deferred::default();
     for (place, mount) in mounts.iter().enumerate() {
         let subject = describe(mount);
-        if let Some(fd) = mount_one(root, mount, given.remove(&place), &subject)? {
+        if let Some(fd) = mount_one(root, mount, given.remove(&Source::Mount(place)), &subject)? {
             deferred.0.push((fd, subject));
         }
     }

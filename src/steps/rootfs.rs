@@ -14,9 +14,13 @@ const HERE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC
 
 /// Cuts the mount namespace off from the host's, attaches the rootfs on itself, so that it is a mount of its own, and
 /// returns it. Runs in init, in its new mount namespace.
-pub fn attach(plan: &Rootfs) -> Result<OwnedFd> {
+///
+/// `given` is a clone of the rootfs that setup made, because mapped root cannot reach the directory itself; it is
+/// attached on `/` then, since any place does for a mount that becomes the root.
+pub fn attach(plan: &Rootfs, given: Option<OwnedFd>) -> Result<OwnedFd> {
     let subject = || format!("open root file system {}", show(&plan.path));
-    let dir = rustix::fs::open(&plan.path, HERE, Mode::empty())
+    let at = if given.is_some() { std::path::Path::new("/") } else { &plan.path };
+    let dir = rustix::fs::open(at, HERE, Mode::empty())
         .err_at(Step::Mount, "open", subject)
         .map_err(|error| error.blame(Blame::Spec))?;
     if plan.entry == Entry::Chroot {
@@ -37,7 +41,10 @@ pub fn attach(plan: &Rootfs) -> Result<OwnedFd> {
         | OpenTreeFlags::AT_RECURSIVE
         | OpenTreeFlags::AT_EMPTY_PATH;
     let subject = || format!("mount root file system {}", show(&plan.path));
-    let tree = rustix::mount::open_tree(&dir, "", flags).err_at(Step::Mount, "open_tree", subject)?;
+    let tree = match given {
+        Some(tree) => tree,
+        None => rustix::mount::open_tree(&dir, "", flags).err_at(Step::Mount, "open_tree", subject)?,
+    };
     let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(&tree, "", &dir, "", both).err_at(Step::Mount, "move_mount", subject)?;
     Ok(tree)

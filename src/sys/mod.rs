@@ -3,6 +3,13 @@
 
 pub mod arch;
 pub mod bpf;
+pub mod clone;
 pub mod exe;
+pub mod keyring;
 pub mod mount;
+pub mod namespace;
+pub mod net;
+pub mod process;
 pub mod seccomp;
+pub mod shared;
+pub mod signal;

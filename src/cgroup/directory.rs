@@ -1,0 +1,249 @@
+//! One cgroup directory: everything in it is opened from its descriptor.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::io::Errno;
+
+use super::open_directory;
+use crate::error::{ErrAt, Error, Result, Step, show};
+
+/// One cgroup of one hierarchy.
+#[derive(Debug)]
+pub struct Directory {
+    fd: OwnedFd,
+    /// Its path on the host.
+    pub path: PathBuf,
+    /// Controllers of a v1 hierarchy.
+    pub controllers: Vec<String>,
+    /// cgroup2.
+    pub v2: bool,
+}
+
+impl Directory {
+    /// Makes the cgroup `path` beneath `mount`, with what leads to it; on v2 `enable` names the controllers that it needs.
+    pub fn create(mount: &Path, path: &Path, v2: bool, controllers: &[String], enable: &[String]) -> Result<Directory> {
+        let full = mount.join(path);
+        let subject = || format!("make the cgroup {}", show(&full));
+        let mut fd = open_directory(mount).err_at(Step::Cgroup, "open", subject)?;
+        let names: Vec<_> = path.components().collect();
+        let mut made = false;
+        for component in &names {
+            let Component::Normal(name) = component else { continue };
+            if v2 && !enable.is_empty() {
+                self::enable(&fd, enable, &full)?;
+            }
+            made = match mkdirat(&fd, *name, Mode::from_raw_mode(0o755)) {
+                Ok(()) => true,
+                Err(Errno::EXIST) => false,
+                Err(errno) => return Err(Error::call(Step::Cgroup, "mkdirat", errno, subject())),
+            };
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let child = openat(&fd, *name, flags, Mode::empty()).err_at(Step::Cgroup, "openat", subject)?;
+            if made && controllers.iter().any(|name| name == "cpuset") {
+                inherit_cpuset(&fd, &child, &full)?;
+            }
+            fd = child;
+        }
+        let directory = Directory { fd, path: full.clone(), controllers: controllers.to_vec(), v2 };
+        if !made {
+            directory.check_unused()?;
+        }
+        Ok(directory)
+    }
+
+    /// One that exists; None when it has gone.
+    pub fn open(path: &Path, v2: bool, controllers: &[String]) -> Result<Option<Directory>> {
+        match open_directory(path) {
+            Ok(fd) => Ok(Some(Directory { fd, path: path.to_owned(), controllers: controllers.to_vec(), v2 })),
+            Err(Errno::NOENT | Errno::NODEV) => Ok(None),
+            Err(errno) => Err(Error::call(Step::Cgroup, "open", errno, format!("open the cgroup {}", show(path)))),
+        }
+    }
+
+    /// For CLONE_INTO_CGROUP and bpf(2).
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Writes one value to one file, in one write as the kernel wants it.
+    pub fn write(&self, file: &str, value: &str, subject: impl Fn() -> String) -> Result<()> {
+        let whole = || format!("{} in the cgroup {}", subject(), show(&self.path));
+        let fd = openat(&self.fd, file, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()).err_at(
+            Step::Cgroup,
+            "openat",
+            whole,
+        )?;
+        loop {
+            match rustix::io::write(&fd, value.as_bytes()) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::call(Step::Cgroup, "write", errno, whole())),
+            }
+        }
+    }
+
+    /// Reads one file whole.
+    pub fn read(&self, file: &str) -> rustix::io::Result<String> {
+        read_at(self.fd.as_fd(), file)
+    }
+
+    /// Every process here and below.
+    pub fn pids(&self, pids: &mut Vec<i32>) -> Result<()> {
+        collect_pids(self.fd.as_fd(), pids)
+            .err_at(Step::Cgroup, "read", || format!("list the processes of the cgroup {}", show(&self.path)))
+    }
+
+    /// Whether there are any.
+    pub fn has_processes(&self) -> bool {
+        let mut pids = Vec::new();
+        self.pids(&mut pids).is_err() || !pids.is_empty()
+    }
+
+    /// cgroup.kill (5.14): ends all at once, those that fork meanwhile too; false where it is not there.
+    pub fn kill_all(&self) -> bool {
+        self.write("cgroup.kill", "1", || "kill all".into()).is_ok()
+    }
+
+    /// Removes the cgroup and those below it; missing is fine.
+    pub fn remove(&self) -> Result<()> {
+        let subject = || format!("remove the cgroup {}", show(&self.path));
+        let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name()) else { return Ok(()) };
+        let parent = match open_directory(parent) {
+            Ok(parent) => parent,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(Error::call(Step::Cgroup, "open", errno, subject())),
+        };
+        // The plain case is one call; only what the payload nested makes it look inside.
+        match unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::BUSY | Errno::NOTEMPTY) => {}
+            Err(errno) => return Err(Error::call(Step::Cgroup, "unlinkat", errno, subject())),
+        }
+        remove_children(self.fd.as_fd()).err_at(Step::Cgroup, "unlinkat", subject)?;
+        match unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::call(Step::Cgroup, "unlinkat", errno, subject())),
+        }
+    }
+
+    /// A cgroup that was there before must be empty, and not frozen, or the container would hang or share it.
+    fn check_unused(&self) -> Result<()> {
+        let what = if self.has_processes() {
+            "is not empty"
+        } else if super::freezer::directory_is_frozen(self) {
+            "is frozen"
+        } else {
+            return Ok(());
+        };
+        Err(Error::host(Step::Cgroup, format!("use the cgroup {}: it {what}", show(&self.path)))
+            .hint("another container may be using it (/linux/cgroupsPath)"))
+    }
+}
+
+/// Enables controllers for the children of a v2 cgroup, those that are not enabled yet.
+fn enable(parent: &OwnedFd, wanted: &[String], full: &Path) -> Result<()> {
+    let enabled = read_at(parent.as_fd(), "cgroup.subtree_control").unwrap_or_default();
+    let missing: Vec<_> = wanted.iter().filter(|name| !enabled.split_whitespace().any(|on| on == *name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let available = read_at(parent.as_fd(), "cgroup.controllers").unwrap_or_default();
+    for name in missing {
+        let subject = || format!("enable the {name} controller on the way to {}", show(full));
+        if !available.split_whitespace().any(|there| there == name) {
+            return Err(Error::call(Step::Cgroup, "write", Errno::NOENT, subject())
+                .hint(format!("this host's cgroup v2 has the controllers: {}", available.trim())));
+        }
+        let fd = openat(parent, "cgroup.subtree_control", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).err_at(
+            Step::Cgroup,
+            "openat",
+            subject,
+        )?;
+        rustix::io::write(&fd, format!("+{name}").as_bytes())
+            .err_at(Step::Cgroup, "write", subject)
+            .map_err(|e| if e.is(Errno::BUSY) { e.hint("a cgroup on the way has processes of its own") } else { e })?;
+    }
+    Ok(())
+}
+
+/// A new v1 cpuset is empty, and nothing may run in it before it has what its parent has.
+fn inherit_cpuset(parent: &OwnedFd, child: &OwnedFd, full: &Path) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let subject = || format!("fill {file} on the way to {}", show(full));
+        if read_at(child.as_fd(), file).is_ok_and(|text| !text.trim().is_empty()) {
+            continue;
+        }
+        let value = read_at(parent.as_fd(), file).err_at(Step::Cgroup, "read", subject)?;
+        let fd = openat(child, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).err_at(
+            Step::Cgroup,
+            "openat",
+            subject,
+        )?;
+        rustix::io::write(&fd, value.trim().as_bytes()).err_at(Step::Cgroup, "write", subject)?;
+    }
+    Ok(())
+}
+
+fn read_at(directory: BorrowedFd<'_>, file: &str) -> rustix::io::Result<String> {
+    let fd = openat(directory, file, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?;
+    let mut bytes = Vec::with_capacity(1024);
+    loop {
+        let start = bytes.len();
+        bytes.resize(start + 1024, 0);
+        let read = rustix::io::read(&fd, &mut bytes[start..])?;
+        bytes.truncate(start + read);
+        if read == 0 {
+            return Ok(String::from_utf8_lossy(&bytes).into_owned());
+        }
+    }
+}
+
+fn children(directory: BorrowedFd<'_>) -> rustix::io::Result<Vec<std::ffi::CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        if entry.file_type() == FileType::Directory && !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn open_child(directory: BorrowedFd<'_>, name: &std::ffi::CStr) -> rustix::io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    match openat(directory, name, flags, Mode::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn collect_pids(directory: BorrowedFd<'_>, pids: &mut Vec<i32>) -> rustix::io::Result<()> {
+    let text = match read_at(directory, "cgroup.procs") {
+        // A threaded cgroup lists its processes in the domain above it.
+        Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::NOENT) => return Ok(()),
+        result => result?,
+    };
+    pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+    for name in children(directory)? {
+        if let Some(child) = open_child(directory, &name)? {
+            collect_pids(child.as_fd(), pids)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_children(directory: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    for name in children(directory)? {
+        if let Some(child) = open_child(directory, &name)? {
+            remove_children(child.as_fd())?;
+        }
+        match unlinkat(directory, &name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}

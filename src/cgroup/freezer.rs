@@ -1,0 +1,62 @@
+//! The freezer: v2's cgroup.freeze, v1's freezer.state; every wait has an end.
+
+use std::time::{Duration, Instant};
+
+use super::{Directory, Saved};
+use crate::error::{Error, Result, Step, show};
+
+/// How long the kernel may take to freeze or thaw.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether a container is frozen by itself.
+pub fn is_frozen(saved: &Saved) -> bool {
+    saved
+        .trees
+        .iter()
+        .filter(|tree| tree.v2 || tree.controllers.iter().any(|name| name == "freezer"))
+        .filter_map(|tree| Directory::open(&tree.directory, tree.v2, &tree.controllers).ok().flatten())
+        .any(|directory| directory_is_frozen(&directory))
+}
+
+/// Whether one cgroup is frozen, or on its way.
+pub fn directory_is_frozen(directory: &Directory) -> bool {
+    if directory.v2 {
+        return directory.read("cgroup.freeze").is_ok_and(|text| text.trim() == "1");
+    }
+    directory.controllers.iter().any(|name| name == "freezer")
+        && directory.read("freezer.state").is_ok_and(|text| matches!(text.trim(), "FROZEN" | "FREEZING"))
+}
+
+/// Freezes or thaws, and waits until the kernel says that it is so.
+pub fn freeze(directories: &[Directory], on: bool) -> Result<()> {
+    let v1 = directories.iter().find(|d| d.controllers.iter().any(|name| name == "freezer"));
+    let Some(directory) = v1.or_else(|| directories.iter().find(|d| d.v2)) else {
+        return Err(Error::host(Step::Cgroup, "freeze the container: it has no cgroup with a freezer"));
+    };
+    let verb = if on { "freeze" } else { "thaw" };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (file, value) = match (directory.v2, on) {
+            (true, on) => ("cgroup.freeze", if on { "1" } else { "0" }),
+            (false, true) => ("freezer.state", "FROZEN"),
+            (false, false) => ("freezer.state", "THAWED"),
+        };
+        directory.write(file, value, || verb.to_owned())?;
+        let done = if directory.v2 {
+            let want = if on { "frozen 1" } else { "frozen 0" };
+            directory.read("cgroup.events").is_ok_and(|text| text.lines().any(|line| line == want))
+        } else {
+            directory.read("freezer.state").is_ok_and(|text| text.trim() == value)
+        };
+        if done {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Error::host(
+                Step::Cgroup,
+                format!("{verb} the cgroup {}: not done after {} s", show(&directory.path), PATIENCE.as_secs()),
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,43 @@
+//! The seccomp listener is handed to the agent that the config names (config-linux.md#seccomp, listenerPath).
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use serde_json::value::RawValue;
+
+use super::create::connect;
+use super::state::{State, Status};
+use super::sync::send_packet;
+use crate::error::{Error, Result, Step};
+use crate::plan::seccomp::Filter;
+
+/// Sends the container process state with the listener, the last of init's descriptors.
+pub fn hand_over(filter: &Filter, state: &State, fds: &[OwnedFd]) -> Result<()> {
+    let (Some(notify), Some(listener)) = (&filter.notify, fds.last()) else {
+        return Err(Error::bug(Step::Seccomp, "a filter with SCMP_ACT_NOTIFY gave no listener"));
+    };
+    let socket = connect(std::path::Path::new(&notify.path), "seccomp agent (/linux/seccomp/listenerPath)")?;
+    rustix::io::ioctl_fionbio(&socket, false)
+        .map_err(|e| Error::call(Step::Seccomp, "ioctl(FIONBIO)", e, "talk to the seccomp agent"))?;
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct ContainerProcessState<'s> {
+        oci_version: &'static str,
+        fds: [&'static str; 1],
+        pid: i32,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        metadata: &'s str,
+        state: Box<RawValue>,
+    }
+    let json = String::from_utf8(state.to_json(Status::Creating)).unwrap_or_default();
+    let message = ContainerProcessState {
+        oci_version: crate::spec::VERSION,
+        fds: ["seccompFd"],
+        pid: state.init.map_or(0, |init| init.pid),
+        metadata: notify.metadata.as_deref().unwrap_or_default(),
+        state: RawValue::from_string(json)
+            .map_err(|e| Error::bug(Step::Seccomp, format!("the state is no JSON: {e}")))?,
+    };
+    let bytes =
+        serde_json::to_vec(&message).map_err(|e| Error::bug(Step::Seccomp, format!("the state is no JSON: {e}")))?;
+    send_packet(socket.as_fd(), &bytes, &[listener.as_fd()])
+}

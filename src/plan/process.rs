@@ -1,0 +1,536 @@
+//! The program and what it may do: arguments, environment, ids, capabilities, limits, scheduling.
+
+use std::ffi::CString;
+use std::str::FromStr;
+
+use super::Options;
+use super::idmap::{IdMaps, maps};
+use super::namespaces::{Kind, Namespaces};
+use crate::error::{Error, Result};
+use crate::host::HostFacts;
+use crate::spec;
+use crate::spec::json::nearest;
+use crate::spec::{List, Str};
+
+/// The program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// argv; never empty.
+    pub args: Vec<CString>,
+    /// The environment, each name once; HOME may be added from /etc/passwd by init.
+    pub env: Vec<CString>,
+    /// The PATH of that environment, by which `args[0]` is found.
+    pub path: String,
+    /// HOME is absent or empty.
+    pub needs_home: bool,
+    /// Working directory, absolute.
+    pub cwd: String,
+    /// Whether it gets a terminal.
+    pub terminal: bool,
+    /// Rows and columns of the terminal.
+    pub console_size: Option<(u16, u16)>,
+    /// Ids.
+    pub user: User,
+    /// The five sets.
+    pub capabilities: Capabilities,
+    /// PR_SET_NO_NEW_PRIVS.
+    pub no_new_privileges: bool,
+    /// /proc/PID/oom_score_adj; None: unchanged.
+    pub oom_score_adj: Option<i32>,
+    /// Limits, each resource once.
+    pub rlimits: Vec<Rlimit>,
+    /// AppArmor profile.
+    pub apparmor_profile: Option<String>,
+    /// SELinux label.
+    pub selinux_label: Option<String>,
+    /// Scheduling policy.
+    pub scheduler: Option<Scheduler>,
+    /// I/O priority, as ioprio_set(2) takes it.
+    pub io_priority: Option<i32>,
+    /// Execution domain.
+    pub personality: Option<u32>,
+}
+
+/// Ids as the container sees them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups; None: left as they are, since setgroups(2) is denied.
+    pub groups: Option<Vec<u32>>,
+    /// File mode creation mask.
+    pub umask: u32,
+}
+
+/// Capability sets, by bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Capabilities {
+    /// Bounding set.
+    pub bounding: u64,
+    /// Effective set.
+    pub effective: u64,
+    /// Permitted set.
+    pub permitted: u64,
+    /// Inheritable set.
+    pub inheritable: u64,
+    /// Ambient set.
+    pub ambient: u64,
+}
+
+/// One limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rlimit {
+    /// The specification's name.
+    pub name: &'static str,
+    /// RLIMIT_*.
+    pub resource: u32,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+/// sched_setattr(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scheduler {
+    /// SCHED_*.
+    pub policy: u32,
+    /// SCHED_FLAG_*.
+    pub flags: u64,
+    /// Nice value.
+    pub nice: i32,
+    /// Static priority.
+    pub priority: u32,
+    /// Nanoseconds.
+    pub runtime: u64,
+    /// Nanoseconds.
+    pub deadline: u64,
+    /// Nanoseconds.
+    pub period: u64,
+}
+
+impl Scheduler {
+    /// SCHED_DEADLINE, which forbids fork(2).
+    pub fn is_deadline(&self) -> bool {
+        self.policy == 6
+    }
+}
+
+/// Limits by name (setrlimit(2)).
+pub const RLIMITS: [(&str, u32); 16] = [
+    ("RLIMIT_AS", libc::RLIMIT_AS as u32),
+    ("RLIMIT_CORE", libc::RLIMIT_CORE as u32),
+    ("RLIMIT_CPU", libc::RLIMIT_CPU as u32),
+    ("RLIMIT_DATA", libc::RLIMIT_DATA as u32),
+    ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE as u32),
+    ("RLIMIT_LOCKS", libc::RLIMIT_LOCKS as u32),
+    ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK as u32),
+    ("RLIMIT_MSGQUEUE", libc::RLIMIT_MSGQUEUE as u32),
+    ("RLIMIT_NICE", libc::RLIMIT_NICE as u32),
+    ("RLIMIT_NOFILE", libc::RLIMIT_NOFILE as u32),
+    ("RLIMIT_NPROC", libc::RLIMIT_NPROC as u32),
+    ("RLIMIT_RSS", libc::RLIMIT_RSS as u32),
+    ("RLIMIT_RTPRIO", libc::RLIMIT_RTPRIO as u32),
+    ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME as u32),
+    ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING as u32),
+    ("RLIMIT_STACK", libc::RLIMIT_STACK as u32),
+];
+
+/// Scheduling policies by name (sched(7)).
+pub const POLICIES: [(&str, u32); 7] = [
+    ("SCHED_OTHER", 0),
+    ("SCHED_FIFO", 1),
+    ("SCHED_RR", 2),
+    ("SCHED_BATCH", 3),
+    ("SCHED_ISO", 4),
+    ("SCHED_IDLE", 5),
+    ("SCHED_DEADLINE", 6),
+];
+
+/// Scheduling flags by name (sched_setattr(2)).
+pub const SCHED_FLAGS: [(&str, u64); 7] = [
+    ("SCHED_FLAG_RESET_ON_FORK", 0x01),
+    ("SCHED_FLAG_RECLAIM", 0x02),
+    ("SCHED_FLAG_DL_OVERRUN", 0x04),
+    ("SCHED_FLAG_KEEP_POLICY", 0x08),
+    ("SCHED_FLAG_KEEP_PARAMS", 0x10),
+    ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
+    ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
+];
+
+/// The mask that a container gets when config.json has none: a daemon with umask 0 must not hand it on.
+const DEFAULT_UMASK: u32 = 0o022;
+/// What a program is looked up by when its environment has no PATH.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl Process {
+    /// From /process; `notes` takes what is worth a warning.
+    pub fn new(
+        spec: &spec::Spec<'_>,
+        namespaces: &Namespaces,
+        idmaps: Option<&IdMaps>,
+        host: &HostFacts,
+        options: &Options,
+        notes: &mut Vec<String>,
+    ) -> Result<Process> {
+        let Some(process) = &spec.process else {
+            return Err(Error::spec("/process", "missing: there is no program to run"));
+        };
+        let args = c_strings("/process/args", &process.args)?;
+        if args.first().is_none_or(|first| first.is_empty()) {
+            return Err(Error::spec("/process/args", "needs a program as its first element"));
+        }
+        let (env, path, needs_home) = environment(&process.env)?;
+        let Some(cwd) = &process.cwd else { return Err(Error::spec("/process/cwd", "missing")) };
+        if !cwd.starts_with('/') || cwd.contains('\0') {
+            return Err(Error::spec("/process/cwd", format_args!("must be an absolute path, is {:?}", &**cwd)));
+        }
+        console(process, options)?;
+        let oom_score_adj = match process.oom_score_adj {
+            Some(value @ -1000..=1000) => Some(value as i32),
+            Some(value) => {
+                let what = format!("must be between -1000 and 1000, is {value}");
+                return Err(Error::spec("/process/oomScoreAdj", what));
+            }
+            None => None,
+        };
+        let label = |pointer: &str, label: &Option<Str<'_>>, on: bool, lsm: &str| match label.as_deref() {
+            None | Some("") => Ok(None),
+            Some(_) if !on => {
+                Err(Error::spec(format!("/process/{pointer}"), format_args!("{lsm} is not enabled on this host")))
+            }
+            Some(text) => Ok(Some(text.to_owned())),
+        };
+        Ok(Process {
+            args,
+            env,
+            path,
+            needs_home,
+            cwd: cwd.to_string(),
+            terminal: process.terminal,
+            console_size: process.console_size.as_ref().map(|size| {
+                let clamp = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+                (clamp(size.height), clamp(size.width))
+            }),
+            user: user(process.user.as_ref(), namespaces, idmaps)?,
+            capabilities: capabilities(process.capabilities.as_ref(), host, namespaces, notes)?,
+            no_new_privileges: process.no_new_privileges,
+            oom_score_adj,
+            rlimits: rlimits(&process.rlimits)?,
+            apparmor_profile: label("apparmorProfile", &process.apparmor_profile, host.apparmor, "AppArmor")?,
+            selinux_label: label("selinuxLabel", &process.selinux_label, host.selinux, "SELinux")?,
+            scheduler: process.scheduler.as_ref().map(scheduler).transpose()?,
+            io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
+            personality: spec.linux.as_ref().and_then(|l| l.personality.as_ref()).map(personality).transpose()?,
+        })
+    }
+}
+
+fn console(process: &spec::Process<'_>, options: &Options) -> Result<()> {
+    match (process.terminal, options.console_socket, options.detached) {
+        (true, false, true) => Err(Error::usage(
+            "config.json: /process/terminal: a detached container with a terminal needs --console-socket",
+        )),
+        (true, true, false) => {
+            Err(Error::usage("--console-socket goes with a detached container: run it with --detach"))
+        }
+        (false, true, _) => Err(Error::usage("--console-socket is given, but config.json: /process/terminal is false")),
+        _ => Ok(()),
+    }
+}
+
+fn c_strings(pointer: &str, list: &List<Str<'_>>) -> Result<Vec<CString>> {
+    let c_string = |(index, text): (usize, &Str<'_>)| {
+        CString::new(text.as_bytes()).map_err(|_| Error::spec(format!("{pointer}/{index}"), "holds a NUL byte"))
+    };
+    list.iter().enumerate().map(c_string).collect()
+}
+
+/// The environment with each name once: the last one counts, as it does for a shell.
+fn environment(list: &List<Str<'_>>) -> Result<(Vec<CString>, String, bool)> {
+    let mut path = DEFAULT_PATH.to_owned();
+    let mut needs_home = true;
+    let mut env: Vec<(&str, CString)> = Vec::with_capacity(list.len() + 1);
+    for (index, variable) in list.iter().enumerate() {
+        let pointer = format_args!("/process/env/{index}").to_string();
+        let Some((name, value)) = variable.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            return Err(Error::spec(pointer, format_args!("must be NAME=VALUE, is {:?}", &**variable)));
+        };
+        let text = CString::new(variable.as_bytes()).map_err(|_| Error::spec(&pointer, "holds a NUL byte"))?;
+        match name {
+            "PATH" => path = value.to_owned(),
+            "HOME" => needs_home = value.is_empty(),
+            _ => {}
+        }
+        match env.iter_mut().find(|(known, _)| *known == name) {
+            Some(entry) => entry.1 = text,
+            None => env.push((name, text)),
+        }
+    }
+    if needs_home {
+        env.retain(|(name, _)| *name != "HOME");
+    }
+    Ok((env.into_iter().map(|(_, text)| text).collect(), path, needs_home))
+}
+
+fn user(user: Option<&spec::User<'_>>, namespaces: &Namespaces, idmaps: Option<&IdMaps>) -> Result<User> {
+    let empty = spec::User::default();
+    let user = user.unwrap_or(&empty);
+    if user.umask.is_some_and(|mask| mask > 0o777) {
+        return Err(Error::spec("/process/user/umask", "must be at most 511 (0777)"));
+    }
+    if let Some(idmaps) = idmaps {
+        let unmapped = |pointer: &str, id: u32, map: &str| {
+            Error::spec(pointer, format_args!("{id} is not mapped by /linux/{map}"))
+        };
+        if !maps(&idmaps.uid, user.uid) {
+            return Err(unmapped("/process/user/uid", user.uid, "uidMappings"));
+        }
+        if !maps(&idmaps.gid, user.gid) {
+            return Err(unmapped("/process/user/gid", user.gid, "gidMappings"));
+        }
+        for (index, gid) in user.additional_gids.iter().enumerate() {
+            if !maps(&idmaps.gid, *gid) {
+                return Err(unmapped(&format!("/process/user/additionalGids/{index}"), *gid, "gidMappings"));
+            }
+        }
+        if !idmaps.setgroups() && !user.additional_gids.is_empty() {
+            let what = "an unprivileged user namespace with a single mapping cannot have supplementary groups";
+            return Err(Error::spec("/process/user/additionalGids", what));
+        }
+    }
+    let setgroups =
+        idmaps.is_none_or(IdMaps::setgroups) && !(namespaces.joins(Kind::User) && user.additional_gids.is_empty());
+    Ok(User {
+        uid: user.uid,
+        gid: user.gid,
+        groups: setgroups.then(|| user.additional_gids.to_vec()),
+        umask: user.umask.unwrap_or(DEFAULT_UMASK),
+    })
+}
+
+/// A capability's bit number by its name; None for an unknown name.
+pub fn capability(name: &str) -> Option<u32> {
+    caps::Capability::from_str(name).ok().map(|cap| u32::from(cap.index()))
+}
+
+fn capabilities(
+    sets: Option<&spec::Capabilities<'_>>,
+    host: &HostFacts,
+    namespaces: &Namespaces,
+    notes: &mut Vec<String>,
+) -> Result<Capabilities> {
+    let Some(sets) = sets else { return Ok(Capabilities::default()) };
+    // A new user namespace gives every capability; without one the caller's bounding set is the most that can be had.
+    let grantable = if namespaces.own(Kind::User) { u64::MAX } else { host.bounding };
+    let mut dropped: Vec<&str> = Vec::new();
+    let mut unknown: Vec<String> = Vec::new();
+    let mut set = |list: &'_ List<Str<'_>>| {
+        let mut bits = 0u64;
+        for name in list {
+            match capability(name) {
+                Some(bit) if bit <= host.last_cap => bits |= 1 << bit,
+                _ => unknown.push(name.to_string()),
+            }
+        }
+        bits & grantable
+    };
+    let bounding = set(&sets.bounding);
+    let (effective, permitted) = (set(&sets.effective), set(&sets.permitted));
+    let (inheritable, ambient) = (set(&sets.inheritable), set(&sets.ambient));
+    for list in [&sets.bounding, &sets.effective, &sets.permitted, &sets.inheritable, &sets.ambient] {
+        for name in list {
+            if capability(name).is_some_and(|bit| bit <= host.last_cap && grantable & 1 << bit == 0) {
+                dropped.push(name);
+            }
+        }
+    }
+    unknown.sort();
+    unknown.dedup();
+    dropped.sort_unstable();
+    dropped.dedup();
+    if !unknown.is_empty() {
+        notes.push(format!(
+            "config.json: /process/capabilities: unknown or unavailable on this kernel, ignored: {}",
+            unknown.join(", ")
+        ));
+    }
+    if !dropped.is_empty() {
+        notes.push(format!(
+            "config.json: /process/capabilities: cannot be granted, since hull does not have them: {}",
+            dropped.join(", ")
+        ));
+    }
+    // Effective must be a subset of permitted, and ambient of both permitted and inheritable (capabilities(7)).
+    let lost = ambient & !(permitted & inheritable);
+    if lost != 0 {
+        notes.push(format!(
+            "config.json: /process/capabilities/ambient: not raised, since not permitted and inheritable too: {}",
+            names(lost).join(", ")
+        ));
+    }
+    if effective & !permitted != 0 {
+        notes.push(format!(
+            "config.json: /process/capabilities/effective: not set, since not permitted: {}",
+            names(effective & !permitted).join(", ")
+        ));
+    }
+    Ok(Capabilities { bounding, effective: effective & permitted, permitted, inheritable, ambient: ambient & !lost })
+}
+
+/// The names of capabilities, in the kernel's order.
+pub fn names(bits: u64) -> Vec<String> {
+    (0..64)
+        .filter(|bit| bits & 1 << bit != 0)
+        .map(|bit| {
+            caps::all()
+                .into_iter()
+                .find(|cap| u32::from(cap.index()) == bit)
+                .map_or(format!("CAP_{bit}"), |cap| cap.to_string())
+        })
+        .collect()
+}
+
+fn rlimits(list: &List<spec::Rlimit<'_>>) -> Result<Vec<Rlimit>> {
+    let mut limits: Vec<Rlimit> = Vec::with_capacity(list.len());
+    for (index, limit) in list.iter().enumerate() {
+        let pointer = |field: &str| format!("/process/rlimits/{index}/{field}");
+        let Some(name) = &limit.kind else { return Err(Error::spec(pointer("type"), "missing")) };
+        let Some(&(name, resource)) = RLIMITS.iter().find(|(known, _)| *known == &**name) else {
+            return Err(unknown(pointer("type"), "limit", name, RLIMITS.iter().map(|row| row.0)));
+        };
+        if limits.iter().any(|other| other.resource == resource) {
+            return Err(Error::spec(pointer("type"), format_args!("{name} is given twice")));
+        }
+        let (Some(soft), Some(hard)) = (limit.soft, limit.hard) else {
+            return Err(Error::spec(pointer(if limit.soft.is_none() { "soft" } else { "hard" }), "missing"));
+        };
+        if soft > hard {
+            return Err(Error::spec(pointer("soft"), format_args!("{soft} is above the hard limit {hard}")));
+        }
+        limits.push(Rlimit { name, resource, soft, hard });
+    }
+    Ok(limits)
+}
+
+fn unknown(pointer: String, what: &str, name: &str, names: impl Iterator<Item = &'static str>) -> Error {
+    let error = Error::spec(pointer, format_args!("unknown {what} {name:?}"));
+    match nearest(name, names) {
+        Some(near) => error.hint(format!("did you mean \"{near}\"?")),
+        None => error,
+    }
+}
+
+fn scheduler(scheduler: &spec::Scheduler<'_>) -> Result<Scheduler> {
+    let Some(name) = &scheduler.policy else { return Err(Error::spec("/process/scheduler/policy", "missing")) };
+    let Some(&(_, policy)) = POLICIES.iter().find(|(known, _)| *known == &**name) else {
+        return Err(unknown("/process/scheduler/policy".into(), "policy", name, POLICIES.iter().map(|row| row.0)));
+    };
+    let mut flags = 0;
+    for (index, name) in scheduler.flags.iter().enumerate() {
+        let Some(&(_, flag)) = SCHED_FLAGS.iter().find(|(known, _)| *known == &**name) else {
+            let pointer = format!("/process/scheduler/flags/{index}");
+            return Err(unknown(pointer, "flag", name, SCHED_FLAGS.iter().map(|row| row.0)));
+        };
+        flags |= flag;
+    }
+    let nice = scheduler.nice.unwrap_or(0);
+    if !(-20..=19).contains(&nice) {
+        return Err(Error::spec("/process/scheduler/nice", format_args!("must be between -20 and 19, is {nice}")));
+    }
+    let priority = scheduler.priority.unwrap_or(0);
+    let real_time = matches!(policy, 1 | 2);
+    if real_time && !(1..=99).contains(&priority) || !real_time && priority != 0 {
+        let what = format!("{name} takes a priority of {}, not {priority}", if real_time { "1 to 99" } else { "0" });
+        return Err(Error::spec("/process/scheduler/priority", what));
+    }
+    let (runtime, deadline, period) =
+        (scheduler.runtime.unwrap_or(0), scheduler.deadline.unwrap_or(0), scheduler.period.unwrap_or(0));
+    if policy != 6 && (runtime, deadline, period) != (0, 0, 0) {
+        let what = "runtime, deadline and period go with SCHED_DEADLINE";
+        return Err(Error::spec("/process/scheduler/policy", what));
+    }
+    Ok(Scheduler { policy, flags, nice, priority: priority as u32, runtime, deadline, period })
+}
+
+fn io_priority(priority: &spec::IoPriority<'_>) -> Result<i32> {
+    const CLASSES: [(&str, i32); 3] = [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
+    let Some(name) = &priority.class else { return Err(Error::spec("/process/ioPriority/class", "missing")) };
+    let Some(&(_, class)) = CLASSES.iter().find(|(known, _)| *known == &**name) else {
+        return Err(unknown("/process/ioPriority/class".into(), "class", name, CLASSES.iter().map(|row| row.0)));
+    };
+    if !(0..=7).contains(&priority.priority) {
+        let what = format!("must be between 0 and 7, is {}", priority.priority);
+        return Err(Error::spec("/process/ioPriority/priority", what));
+    }
+    Ok(class << 13 | priority.priority)
+}
+
+fn personality(personality: &spec::Personality<'_>) -> Result<u32> {
+    if let Some(flag) = personality.flags.first() {
+        return Err(Error::spec("/linux/personality/flags/0", format_args!("unknown flag {:?}", &**flag)));
+    }
+    match personality.domain.as_deref() {
+        Some("LINUX") => Ok(0),
+        Some("LINUX32") => Ok(8),
+        Some(other) => {
+            Err(unknown("/linux/personality/domain".into(), "domain", other, ["LINUX", "LINUX32"].into_iter()))
+        }
+        None => Err(Error::spec("/linux/personality/domain", "missing")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_of_a_name_wins_and_an_empty_home_is_none() {
+        let env: List<Str<'_>> = serde_json::from_str(r#"["A=1","PATH=/x","HOME=","A=2"]"#).unwrap();
+        let (env, path, needs_home) = environment(&env).unwrap();
+        assert_eq!(env, [c"A=2".to_owned(), c"PATH=/x".to_owned()]);
+        assert_eq!((path.as_str(), needs_home), ("/x", true));
+    }
+
+    #[test]
+    fn limits() {
+        let parse = |json| rlimits(&serde_json::from_str::<List<spec::Rlimit<'_>>>(json).unwrap());
+        assert!(
+            parse(r#"[{"type":"RLIMIT_NOFILE","soft":2,"hard":1}]"#)
+                .unwrap_err()
+                .to_string()
+                .contains("above the hard")
+        );
+        assert!(
+            parse(r#"[{"type":"RLIMIT_NOFILES","soft":1,"hard":1}]"#)
+                .unwrap_err()
+                .to_string()
+                .contains("RLIMIT_NOFILE")
+        );
+        let twice = r#"[{"type":"RLIMIT_CORE","soft":1,"hard":1},{"type":"RLIMIT_CORE","soft":1,"hard":1}]"#;
+        assert!(parse(twice).unwrap_err().to_string().contains("given twice"));
+        let max = parse(r#"[{"type":"RLIMIT_CORE","soft":18446744073709551615,"hard":18446744073709551615}]"#).unwrap();
+        assert_eq!(max[0].hard, u64::MAX);
+    }
+
+    #[test]
+    fn real_time_needs_a_priority() {
+        let parse = |json| scheduler(&serde_json::from_str::<spec::Scheduler<'_>>(json).unwrap());
+        assert!(parse(r#"{"policy":"SCHED_FIFO"}"#).is_err());
+        assert!(parse(r#"{"policy":"SCHED_OTHER","priority":1}"#).is_err());
+        assert_eq!(
+            parse(r#"{"policy":"SCHED_RR","priority":5,"flags":["SCHED_FLAG_RESET_ON_FORK"]}"#).unwrap().flags,
+            1
+        );
+    }
+
+    #[test]
+    fn capability_names() {
+        assert_eq!(capability("CAP_CHOWN"), Some(0));
+        assert_eq!(capability("CAP_CHECKPOINT_RESTORE"), Some(40));
+        assert_eq!(capability("chown"), None);
+        assert_eq!(names(1 | 1 << 21), ["CAP_CHOWN", "CAP_SYS_ADMIN"]);
+    }
+}

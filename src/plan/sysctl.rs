@@ -1,0 +1,112 @@
+//! Kernel parameters: only those that belong to a namespace of the container (sysctl(8), namespaces(7)).
+
+use super::namespaces::{Kind, Namespaces};
+use crate::error::{Error, Result};
+use crate::spec;
+
+/// One parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sysctl {
+    /// The path beneath /proc/sys.
+    pub path: String,
+    /// What is written.
+    pub value: String,
+    /// Its place in config.json.
+    pub pointer: String,
+}
+
+/// Parameters of the ipc namespace, beside fs.mqueue.*.
+const IPC: [&str; 9] = [
+    "kernel/msgmax",
+    "kernel/msgmnb",
+    "kernel/msgmni",
+    "kernel/sem",
+    "kernel/shmall",
+    "kernel/shmmax",
+    "kernel/shmmni",
+    "kernel/shm_rmid_forced",
+    "kernel/sem_next_id",
+];
+
+/// From /linux/sysctl, in the order of the file.
+pub fn plan(spec: &spec::Spec<'_>, namespaces: &Namespaces) -> Result<Vec<Sysctl>> {
+    let Some(linux) = &spec.linux else { return Ok(Vec::new()) };
+    linux.sysctl.iter().map(|(key, value)| one(key, value, spec, namespaces)).collect()
+}
+
+fn one(key: &str, value: &str, spec: &spec::Spec<'_>, namespaces: &Namespaces) -> Result<Sysctl> {
+    let pointer = format!("/linux/sysctl/{}", key.replace('~', "~0").replace('/', "~1"));
+    let path = to_path(key);
+    if path.split('/').any(|part| matches!(part, "" | "." | "..")) || path.contains('\0') {
+        return Err(Error::spec(pointer, "is no name of a kernel parameter"));
+    }
+    let needs = if IPC.contains(&path.as_str()) || path.starts_with("fs/mqueue/") {
+        Kind::Ipc
+    } else if path.starts_with("net/") {
+        Kind::Network
+    } else if matches!(path.as_str(), "kernel/hostname" | "kernel/domainname") {
+        Kind::Uts
+    } else if path.starts_with("user/max_") || path.starts_with("user/") {
+        Kind::User
+    } else {
+        return Err(Error::spec(
+            pointer,
+            "is a parameter of the whole host, not of a namespace: a container must not set it",
+        ));
+    };
+    if !namespaces.own(needs) {
+        let what = format!("needs a {} namespace of the container's own in /linux/namespaces", needs.name());
+        return Err(Error::spec(pointer, what));
+    }
+    if (path == "kernel/hostname" && spec.hostname.as_ref().is_some_and(|name| **name != *value))
+        || (path == "kernel/domainname" && spec.domainname.as_ref().is_some_and(|name| **name != *value))
+    {
+        return Err(Error::spec(pointer, "contradicts the name that config.json gives beside it"));
+    }
+    Ok(Sysctl { path, value: value.to_string(), pointer })
+}
+
+/// `net.ipv4.ip_forward` or `net/ipv4/ip_forward`: the first separator decides, the other one is part of a name, as
+/// sysctl(8) has it (`net.ipv4.conf.eth0/1.forwarding`).
+fn to_path(key: &str) -> String {
+    let slash_first = key.find('/').is_some_and(|slash| key.find('.').is_none_or(|dot| slash < dot));
+    if slash_first {
+        return key.to_owned();
+    }
+    key.chars()
+        .map(|c| match c {
+            '.' => '/',
+            '/' => '.',
+            c => c,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_a_name() {
+        assert_eq!(to_path("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
+        assert_eq!(to_path("net/ipv4/conf/eth0.1/forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+        assert_eq!(to_path("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+    }
+
+    #[test]
+    fn what_is_not_namespaced_here_is_refused() {
+        let check = |json: &str| {
+            let spec: spec::Spec<'_> = serde_json::from_str(json).unwrap();
+            let namespaces = Namespaces::new(spec.linux.as_ref()).unwrap();
+            plan(&spec, &namespaces).map_err(|e| e.to_string())
+        };
+        assert!(check(r#"{"linux":{"sysctl":{"vm.swappiness":"1"}}}"#).unwrap_err().contains("whole host"));
+        assert!(
+            check(r#"{"linux":{"sysctl":{"net.ipv4.ip_forward":"1"}}}"#).unwrap_err().contains("network namespace")
+        );
+        assert!(check(r#"{"linux":{"sysctl":{"net/../kernel/x":"1"}}}"#).unwrap_err().contains("no name"));
+        let good =
+            check(r#"{"linux":{"namespaces":[{"type":"network"}],"sysctl":{"net.core.somaxconn":"9"}}}"#).unwrap();
+        assert_eq!((good[0].path.as_str(), good[0].value.as_str()), ("net/core/somaxconn", "9"));
+    }
+}

@@ -1,0 +1,153 @@
+//! Running hooks: state on stdin, stderr kept for the error, the whole process group killed at the timeout.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+use crate::error::{ErrAt, Error, Result, Step};
+use crate::plan::hooks::Hook;
+
+/// So much of a hook's stderr is kept for the error.
+const STDERR_KEPT: usize = 2048;
+
+/// Runs hooks one after the other; the first that fails ends it. `env` is what a hook without an own
+/// environment gets; None: that of this process.
+pub fn run_all(kind: &str, hooks: &[Hook], state: &[u8], env: Option<&[String]>) -> Result<()> {
+    hooks.iter().try_for_each(|hook| run(kind, hook, state, env))
+}
+
+/// Runs one hook to its end.
+pub fn run(kind: &str, hook: &Hook, state: &[u8], env: Option<&[String]>) -> Result<()> {
+    let subject = || format!("run the {kind} hook {} ({})", hook.path, hook.pointer);
+    let mut command = Command::new(&hook.path);
+    if let Some((zero, rest)) = hook.args.split_first() {
+        command.arg0(zero).args(rest);
+    }
+    if let Some(env) = hook.env.as_deref().or(env) {
+        command.env_clear().envs(env.iter().map(|variable| variable.split_once('=').unwrap_or((variable, ""))));
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+    let mut child = command.spawn().err_at(Step::Hook, "execve", subject)?;
+    let deadline = hook.timeout.map(|timeout| Instant::now() + timeout);
+    let stderr = attend(&mut child, state, deadline).map_err(|stop| match stop {
+        Stop::Timeout => {
+            let seconds = hook.timeout.unwrap_or_default().as_secs();
+            Error::host(Step::Hook, format!("{}: timed out after {seconds} s and was killed", subject()))
+        }
+        Stop::Call(call, errno) => Error::call(Step::Hook, call, errno, subject()),
+    })?;
+    let status = child.wait().err_at(Step::Hook, "wait4", subject)?;
+    if status.success() {
+        return Ok(());
+    }
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (_, Some(signal)) => format!("killed by signal {signal}"),
+        _ => status.to_string(),
+    };
+    let error = Error::host(Step::Hook, format!("{}: {how}", subject()));
+    let said = String::from_utf8_lossy(&stderr).trim().replace('\n', "; ");
+    Err(if said.is_empty() { error } else { error.hint(format!("it said: {said}")) })
+}
+
+enum Stop {
+    Timeout,
+    Call(&'static str, rustix::io::Errno),
+}
+
+/// Feeds stdin and collects stderr until the hook itself has ended; a grandchild that keeps the pipes open does not count.
+fn attend(child: &mut Child, state: &[u8], deadline: Option<Instant>) -> std::result::Result<Vec<u8>, Stop> {
+    let pid = Pid::from_child(child);
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Stop::Call("pidfd_open", e))?;
+    let mut stdin = child.stdin.take();
+    let mut stderr = child.stderr.take().expect("stderr was asked to be a pipe");
+    let mut kept = Vec::new();
+    let mut state = state;
+    set_nonblocking(stdin.as_ref().expect("stdin was asked to be a pipe"))?;
+    set_nonblocking(&stderr)?;
+    let mut stderr_open = true;
+    loop {
+        let timeout = match deadline {
+            None => None,
+            Some(at) => {
+                let left = at.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    let _ = kill_process_group(pid, Signal::KILL);
+                    let _ = child.wait();
+                    return Err(Stop::Timeout);
+                }
+                Some(to_timespec(left))
+            }
+        };
+        let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN)];
+        if stderr_open {
+            fds.push(PollFd::new(&stderr, PollFlags::IN));
+        }
+        if let Some(stdin) = &stdin {
+            fds.push(PollFd::new(stdin, PollFlags::OUT));
+        }
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(Stop::Call("poll", errno)),
+        }
+        let ended = !fds[0].revents().is_empty();
+        drop(fds);
+        stderr_open = stderr_open && drain(&mut stderr, &mut kept);
+        if ended {
+            return Ok(kept);
+        }
+        if let Some(pipe) = &mut stdin {
+            match pipe.write(state) {
+                Ok(written) => state = &state[written..],
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                // A hook that does not read its state is no error.
+                Err(_) => state = &[],
+            }
+            if state.is_empty() {
+                stdin = None;
+            }
+        }
+    }
+}
+
+/// Reads what is there; false at the end of the pipe.
+fn drain(stderr: &mut impl Read, kept: &mut Vec<u8>) -> bool {
+    let mut buffer = [0u8; 1024];
+    loop {
+        match stderr.read(&mut buffer) {
+            Ok(0) => return false,
+            Ok(len) => kept.extend(&buffer[..len.min(STDERR_KEPT.saturating_sub(kept.len()))]),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return true,
+        }
+    }
+}
+
+fn set_nonblocking(fd: &impl AsFd) -> std::result::Result<(), Stop> {
+    rustix::io::ioctl_fionbio(fd, true).map_err(|e| Stop::Call("ioctl(FIONBIO)", e))
+}
+
+/// A duration as poll takes it.
+pub fn to_timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs().min(i64::MAX as u64) as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
+}
+
+/// Waits for a pidfd to say that its process has ended; false when the deadline came first.
+pub fn wait_end(pidfd: &OwnedFd, limit: Duration) -> rustix::io::Result<bool> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+        match poll(&mut fds, Some(&to_timespec(left))) {
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Namespaces by path: opened and checked by setup, joined by whoever has the right to.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, fstat, open};
+use rustix::io::Errno;
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space};
+
+use crate::error::{Blame, ErrAt, Error, Result, Step, show};
+use crate::plan::namespaces::{Join, Kind, Namespaces};
+use crate::sys;
+
+/// A namespace that was opened by its path.
+#[derive(Debug)]
+pub struct Opened<'p> {
+    /// What the plan says of it.
+    pub join: &'p Join,
+    /// The namespace.
+    pub fd: OwnedFd,
+    /// It belongs to setup's own user namespace, so a container with another one cannot join it: setup does.
+    pub by_setup: bool,
+}
+
+fn subject(join: &Join) -> String {
+    format!("join the {} namespace {} (/linux/namespaces/{})", join.kind.name(), show(&join.path), join.index)
+}
+
+/// Opens all namespaces that are joined and checks that each is what the config says.
+pub fn open_joins(namespaces: &Namespaces) -> Result<Vec<Opened<'_>>> {
+    let other_user = namespaces.own(Kind::User);
+    namespaces
+        .joins
+        .iter()
+        .map(|join| {
+            let fd = open(&join.path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()).err_at(
+                Step::Namespace,
+                "open",
+                || subject(join),
+            )?;
+            let kind = sys::namespace::kind(fd.as_fd())
+                .err_at(Step::Namespace, "ioctl(NS_GET_NSTYPE)", || subject(join))
+                .map_err(
+                    |e| if e.is(Errno::NOTTY) { e.hint("the file is no namespace").blame(Blame::Spec) } else { e },
+                )?;
+            if u64::from(kind) != join.kind.flag() {
+                let is = Kind::ALL.iter().find(|row| row.2 == u64::from(kind)).map_or("unknown", |row| row.1);
+                return Err(Error::host(Step::Namespace, format!("{}: it is a {is} namespace", subject(join)))
+                    .blame(Blame::Spec));
+            }
+            let by_setup = match join.kind {
+                // Joining a pid namespace affects children only, so it is always the parent's to do.
+                Kind::Pid => true,
+                Kind::User | Kind::Mount => false,
+                _ => {
+                    other_user
+                        && owned_by_us(fd.as_fd()).err_at(Step::Namespace, "ioctl(NS_GET_USERNS)", || subject(join))?
+                }
+            };
+            Ok(Opened { join, fd, by_setup })
+        })
+        .collect()
+}
+
+fn owned_by_us(fd: BorrowedFd<'_>) -> std::io::Result<bool> {
+    let owner = match sys::namespace::owner(fd) {
+        Ok(owner) => fstat(&owner)?,
+        // An owner outside of our own user namespace: we have no more right there than init has.
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) => return Ok(false),
+        Err(e) => return Err(e),
+    };
+    let own = rustix::fs::stat("/proc/self/ns/user")?;
+    Ok((owner.st_dev, owner.st_ino) == (own.st_dev, own.st_ino))
+}
+
+/// setns(2) into one namespace.
+pub fn join(opened: &Opened<'_>) -> Result<()> {
+    move_into_link_name_space(opened.fd.as_fd(), link_type(opened.join.kind))
+        .err_at(Step::Namespace, "setns", || subject(opened.join))
+}
+
+fn link_type(kind: Kind) -> Option<LinkNameSpaceType> {
+    Some(match kind {
+        Kind::User => LinkNameSpaceType::User,
+        Kind::Pid => LinkNameSpaceType::ProcessID,
+        Kind::Network => LinkNameSpaceType::Network,
+        Kind::Mount => LinkNameSpaceType::Mount,
+        Kind::Ipc => LinkNameSpaceType::InterProcessCommunication,
+        Kind::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
+        Kind::Cgroup => LinkNameSpaceType::ControlGroup,
+        Kind::Time => LinkNameSpaceType::Time,
+    })
+}
+
+/// The namespaces that setup leaves for the time of the clone, kept open for the way back.
+#[derive(Debug, Default)]
+pub struct WayBack {
+    namespaces: Vec<(Kind, OwnedFd)>,
+    cwd: Option<OwnedFd>,
+}
+
+/// Joins what is setup's to join; [`WayBack::go`] undoes it after the clone, since hooks would run there otherwise.
+pub fn join_for_clone(opened: &[Opened<'_>]) -> Result<WayBack> {
+    let mut back = WayBack::default();
+    for namespace in opened.iter().filter(|namespace| namespace.by_setup) {
+        let kind = namespace.join.kind;
+        let own = match kind {
+            Kind::Pid => "/proc/self/ns/pid",
+            Kind::Network => "/proc/self/ns/net",
+            Kind::Ipc => "/proc/self/ns/ipc",
+            Kind::Uts => "/proc/self/ns/uts",
+            Kind::Cgroup => "/proc/self/ns/cgroup",
+            Kind::Time => "/proc/self/ns/time",
+            Kind::User | Kind::Mount => continue,
+        };
+        let fd = open(own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .err_at(Step::Namespace, "open", || format!("remember {own}"))?;
+        join(namespace)?;
+        back.namespaces.push((kind, fd));
+    }
+    Ok(back)
+}
+
+impl WayBack {
+    /// Goes back to the namespaces that setup came from.
+    pub fn go(self) -> Result<()> {
+        for (kind, fd) in self.namespaces {
+            move_into_link_name_space(fd.as_fd(), link_type(kind))
+                .err_at(Step::Namespace, "setns", || format!("go back to the {} namespace of the host", kind.name()))?;
+        }
+        if let Some(cwd) = self.cwd {
+            rustix::process::fchdir(cwd).err_at(Step::Namespace, "fchdir", || "go back to the working directory")?;
+        }
+        Ok(())
+    }
+}
+
+/// Enters the mount namespace of a process, by its pidfd. The root and the working directory go with it.
+pub fn enter_mounts_of(pidfd: BorrowedFd<'_>) -> Result<WayBack> {
+    let subject = || "enter init's mount namespace";
+    let own = open("/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).err_at(
+        Step::Namespace,
+        "open",
+        subject,
+    )?;
+    let cwd = open(".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).err_at(
+        Step::Namespace,
+        "open",
+        subject,
+    )?;
+    rustix::thread::move_into_thread_name_spaces(pidfd, ThreadNameSpaceType::MOUNT).err_at(
+        Step::Namespace,
+        "setns",
+        subject,
+    )?;
+    Ok(WayBack { namespaces: vec![(Kind::Mount, own)], cwd: Some(cwd) })
+}
+
+/// The user namespace of a process that setup has just mapped.
+pub fn user_namespace_of(pidfd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let subject = || "open init's user namespace";
+    sys::namespace::of_process(pidfd).err_at(Step::Namespace, "ioctl(PIDFD_GET_USER_NAMESPACE)", subject)
+}
+
+/// unshare(2) of CLONE_NEW* flags.
+pub fn unshare(flags: u64) -> Result<()> {
+    if flags == 0 {
+        return Ok(());
+    }
+    sys::namespace::unshare(flags).err_at(Step::Namespace, "unshare", || {
+        let names: Vec<_> = Kind::ALL.iter().filter(|row| flags & row.2 != 0).map(|row| row.1).collect();
+        format!("make the {} namespace", names.join(", "))
+    })
+}
+
+/// Writes the clock offsets of the time namespace that the children of this process, and what it executes, will have.
+pub fn set_time_offsets(lines: &[String]) -> Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let subject = || format!("set the clock offsets {:?} (/linux/timeOffsets)", lines.join("; "));
+    let fd = open("/proc/self/timens_offsets", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).err_at(
+        Step::Namespace,
+        "open",
+        subject,
+    )?;
+    rustix::io::write(&fd, lines.join("\n").as_bytes()).err_at(Step::Namespace, "write", subject)?;
+    Ok(())
+}
+
+/// Sets the loopback interface up in a network namespace that this process has just made.
+pub fn loopback_up() -> Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let subject = || "set the loopback interface up";
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .or_else(|_| socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None))
+        .err_at(Step::Namespace, "socket", subject)?;
+    sys::net::loopback_up(socket.as_fd()).err_at(Step::Namespace, "ioctl(SIOCSIFFLAGS)", subject)
+}
+
+/// sethostname(2) and setdomainname(2).
+pub fn set_names(hostname: Option<&str>, domainname: Option<&str>) -> Result<()> {
+    if let Some(name) = hostname {
+        rustix::system::sethostname(name.as_bytes())
+            .err_at(Step::Namespace, "sethostname", || format!("set the host name {name:?} (/hostname)"))?;
+    }
+    if let Some(name) = domainname {
+        sys::process::set_domainname(name)
+            .err_at(Step::Namespace, "setdomainname", || format!("set the domain name {name:?} (/domainname)"))?;
+    }
+    Ok(())
+}

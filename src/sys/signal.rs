@@ -1,0 +1,78 @@
+//! Signals: masks, dispositions, signalfd and pidfd_send_signal for any number, real-time ones included.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// The last signal number of Linux.
+pub const LAST: i32 = 64;
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn full_set() -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigfillset initialises the whole set.
+    unsafe {
+        libc::sigfillset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+fn empty_set() -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the whole set.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+/// Blocks every signal.
+pub fn block_all() -> io::Result<()> {
+    // SAFETY: the set lives until the call returns; the old mask is not asked for.
+    check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &full_set(), std::ptr::null_mut()) })
+}
+
+/// Blocks none.
+pub fn unblock_all() -> io::Result<()> {
+    // SAFETY: as in `block_all`.
+    check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &empty_set(), std::ptr::null_mut()) })
+}
+
+/// Gives every signal its default disposition: execve(2) keeps ignored ones, so a program would inherit hull's or its
+/// caller's. Only those that are not default are set; the C library's own two real-time signals are left to the kernel.
+pub fn default_all() {
+    for signal in (1..=LAST).filter(|s| *s != libc::SIGKILL && *s != libc::SIGSTOP) {
+        // SAFETY: SIG_DFL installs no handler; an invalid number only fails with EINVAL.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// A descriptor that gives the signals which are blocked.
+pub fn signal_fd() -> io::Result<OwnedFd> {
+    // SAFETY: the set lives until the call returns; -1 makes a new descriptor.
+    let fd = unsafe { libc::signalfd(-1, &full_set(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    check(fd)?;
+    // SAFETY: the descriptor was just made and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The next signal of a [`signal_fd`], if one is pending.
+pub fn read_signal(fd: BorrowedFd<'_>) -> Option<i32> {
+    let mut info = std::mem::MaybeUninit::<libc::signalfd_siginfo>::uninit();
+    let size = size_of::<libc::signalfd_siginfo>();
+    // SAFETY: the buffer has the size that is passed, and the kernel fills it whole or not at all.
+    let read = unsafe { libc::read(fd.as_raw_fd(), info.as_mut_ptr().cast(), size) };
+    // SAFETY: a full read initialised the structure.
+    (read == size as isize).then(|| unsafe { info.assume_init() }.ssi_signo as i32)
+}
+
+/// Sends a signal to the process behind a pidfd: never to one that took over its number. Signal 0 only asks.
+pub fn pidfd_send(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: no siginfo is passed, so the kernel reads no memory.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+    };
+    check(result as libc::c_int)
+}
