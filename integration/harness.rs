@@ -533,7 +533,6 @@ impl Running {
 }
 
 /// What became of a command.
-#[must_use]
 #[derive(Debug)]
 pub struct Output {
     pub status: i32,

@@ -108,7 +108,7 @@ pub fn cgroups_named(word: &str) -> Vec<PathBuf> {
                 walk(&path, word, depth - 1, found);
             }
             // Children come before their parents, the order in which they can be removed.
-            if path.to_string_lossy().contains(word) {
+            if path.to_string_lossy().contains(word) && path.join("cgroup.procs").exists() {
                 found.push(path);
             }
         }

@@ -17,12 +17,15 @@ pub fn cases() -> Vec<Test> {
         test("lifecycle/run_passes_the_exit_status_on", run_passes_the_exit_status_on),
         test("lifecycle/run_gives_128_plus_the_signal", run_gives_128_plus_the_signal),
         test("lifecycle/run_passes_stdin_and_stdout", run_passes_stdin_and_stdout),
-        test("lifecycle/run_detached_returns_at_once", run_detached_returns_at_once),
+        test("lifecycle/run_detached_returns_at_once", run_detached_returns_at_once)
+            .peer("crun", "returns before the program is executed"),
         test("lifecycle/create_does_not_run_the_program", create_does_not_run_the_program),
         test("lifecycle/init_is_inherited_by_the_subreaper", init_is_inherited_by_the_subreaper),
-        test("lifecycle/pid_file_has_no_newline_and_is_renamed", pid_file_has_no_newline_and_is_renamed),
+        test("lifecycle/pid_file_has_no_newline_and_is_renamed", pid_file_has_no_newline_and_is_renamed)
+            .peer("crun", "writes it in place"),
         test("lifecycle/state_has_the_fields_of_the_spec", state_has_the_fields_of_the_spec),
-        test("lifecycle/state_goes_from_created_to_stopped", state_goes_from_created_to_stopped),
+        test("lifecycle/state_goes_from_created_to_stopped", state_goes_from_created_to_stopped)
+            .peer("crun", "says: error opening file status"),
         test("lifecycle/list_table_json_quiet", list_table_json_quiet),
         test("lifecycle/an_empty_list_prints_null", an_empty_list_prints_null).peer("crun", "prints []"),
         test("lifecycle/delete_of_a_running_container_is_refused", delete_of_a_running_container_is_refused),
@@ -30,7 +33,8 @@ pub fn cases() -> Vec<Test> {
         test("lifecycle/delete_force_of_a_missing_one_succeeds", delete_force_of_a_missing_one_succeeds)
             .peer("crun", "1.8 gives status 1"),
         test("lifecycle/delete_of_a_created_container", delete_of_a_created_container),
-        test("lifecycle/kill_takes_names_and_numbers", kill_takes_names_and_numbers),
+        test("lifecycle/kill_takes_names_and_numbers", kill_takes_names_and_numbers)
+            .peer("crun", "takes an unknown name as signal 0"),
         test("lifecycle/kill_all_reaches_every_process", kill_all_reaches_every_process),
         test("lifecycle/kill_of_a_stopped_one_says_not_running", kill_of_a_stopped_one_says_not_running)
             .peer("crun", "says: kill container: No such process"),
@@ -40,7 +44,8 @@ pub fn cases() -> Vec<Test> {
         test("lifecycle/a_missing_container_does_not_exist", a_missing_container_does_not_exist)
             .peer("crun", "says: error opening file status"),
         test("lifecycle/a_missing_program_is_named", a_missing_program_is_named),
-        test("lifecycle/a_program_without_x_is_permission_denied", a_program_without_x_is_permission_denied),
+        test("lifecycle/a_program_without_x_is_permission_denied", a_program_without_x_is_permission_denied)
+            .peer("crun", "does not name the program"),
         test("lifecycle/start_twice_is_refused", start_twice_is_refused),
         test("lifecycle/start_of_a_dead_init_fails_at_once", start_of_a_dead_init_fails_at_once)
             .requires(Need::Root)

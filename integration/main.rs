@@ -2,8 +2,8 @@
 //!
 //! `cargo test --test integration -- [-j N] [--list] [WORD...]` runs the cases whose name contains one of the words.
 //! `RUNTIME=/path/to/other` runs the same cases on another runtime, to prove the cases right; `HULL=/path` chooses the
-//! binary of hull. `HULL_TEST_MODE=rootful|v2|rootless` chooses the surroundings (default: by the user): `v2` runs in a
-//! mount namespace of its own with nothing but cgroup2, `rootless` as an ordinary user. A case that the surroundings
+//! binary of hull. `HULL_TEST_MODE=rootful|v1|v2|rootless` chooses the surroundings (default: by the user): `v1` and
+//! `v2` run in a mount namespace of their own without the other version of cgroups, `rootless` as an ordinary user. A case that the surroundings
 //! cannot carry says SKIP and why, and is counted.
 
 #![allow(missing_docs, reason = "a test program has no callers")]
@@ -153,9 +153,12 @@ fn enter_mode() -> Option<ExitCode> {
     let mode = env::var("HULL_TEST_MODE").ok()?;
     let exe = env::current_exe().expect("the suite knows its own path");
     let mut command = match (mode.as_str(), root) {
-        ("v2", true) => {
+        (mode @ ("v1" | "v2"), true) => {
             let mut command = Command::new("unshare");
-            let script = "umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"";
+            let script = match mode {
+                "v1" => "umount /sys/fs/cgroup/unified && mount -t tmpfs t /sys/fs/cgroup/unified && exec \"$@\"",
+                _ => "umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"",
+            };
             command.args(["-m", "--propagation", "private", "sh", "-c", script, "sh"]).arg(exe);
             command
         }
