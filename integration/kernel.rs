@@ -108,7 +108,7 @@ pub fn cgroups_named(word: &str) -> Vec<PathBuf> {
                 walk(&path, word, depth - 1, found);
             }
             // Children come before their parents, the order in which they can be removed.
-            if path.to_string_lossy().contains(word) && path.join("cgroup.procs").exists() {
+            if path.to_string_lossy().contains(word) && is_cgroup(&path) {
                 found.push(path);
             }
         }
@@ -116,6 +116,11 @@ pub fn cgroups_named(word: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     walk(Path::new("/sys/fs/cgroup"), word, 8, &mut found);
     found
+}
+
+/// Whether the directory is on cgroup v1 or v2, and not merely a directory of the tmpfs that holds their mount points.
+fn is_cgroup(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|fs| matches!(fs.f_type as u64, 0x27_e0eb | 0x6367_7270))
 }
 
 /// The processes that belong to a container: its id is in their cgroup, their command line or their environment.
