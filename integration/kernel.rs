@@ -16,7 +16,6 @@ pub struct Mount {
     /// `shared:N`, `master:N`, `unbindable`; empty for a private mount.
     pub propagation: Vec<String>,
     pub fstype: String,
-    pub source: String,
     pub super_options: Vec<String>,
 }
 
@@ -44,7 +43,6 @@ pub fn parse_mountinfo(text: &str) -> Result<Vec<Mount>> {
                 options: commas(left[5]),
                 propagation: left[6..].iter().map(|word| (*word).to_owned()).collect(),
                 fstype: right[0].to_owned(),
-                source: right[1].to_owned(),
                 super_options: commas(right[2]),
             })
         })
@@ -89,7 +87,11 @@ pub fn cgroups(pid: i32) -> Result<BTreeMap<String, PathBuf>> {
         }
         for name in names.split(',').filter(|name| !name.is_empty()) {
             let name = name.trim_start_matches("name=");
-            dirs.insert(name.to_owned(), Path::new("/sys/fs/cgroup").join(name).join(path));
+            let mount = Path::new("/sys/fs/cgroup").join(name);
+            // Hierarchies that exist but are not mounted here cannot be looked at.
+            if mount.is_dir() {
+                dirs.insert(name.to_owned(), mount.join(path));
+            }
         }
     }
     Ok(dirs)

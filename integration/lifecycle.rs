@@ -15,7 +15,7 @@ use crate::kernel;
 pub fn cases() -> Vec<Test> {
     vec![
         test("lifecycle/run_passes_the_exit_status_on", run_passes_the_exit_status_on),
-        test("lifecycle/run_gives_128_plus_the_signal", run_gives_128_plus_the_signal),
+        test("lifecycle/run_gives_128_plus_the_signal", run_gives_128_plus_the_signal).requires(Need::Root),
         test("lifecycle/run_passes_stdin_and_stdout", run_passes_stdin_and_stdout),
         test("lifecycle/run_detached_returns_at_once", run_detached_returns_at_once)
             .peer("crun", "returns before the program is executed"),
@@ -35,7 +35,7 @@ pub fn cases() -> Vec<Test> {
         test("lifecycle/delete_of_a_created_container", delete_of_a_created_container),
         test("lifecycle/kill_takes_names_and_numbers", kill_takes_names_and_numbers)
             .peer("crun", "takes an unknown name as signal 0"),
-        test("lifecycle/kill_all_reaches_every_process", kill_all_reaches_every_process),
+        test("lifecycle/kill_all_reaches_every_process", kill_all_reaches_every_process).requires(Need::Root),
         test("lifecycle/kill_of_a_stopped_one_says_not_running", kill_of_a_stopped_one_says_not_running)
             .peer("crun", "says: kill container: No such process"),
         test("lifecycle/options_after_the_id", options_after_the_id).peer("crun", "takes one argument at most"),

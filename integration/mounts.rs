@@ -72,7 +72,9 @@ fn bind_flags_are_set(case: &mut Case) -> Result<()> {
         ("noatime", &["noatime"]),
         ("both", &["ro", "nodev"]),
     ];
-    for (name, options) in kinds {
+    // An ordinary user may not change how a mount of the host keeps access times.
+    let kinds = kinds.into_iter().filter(|(name, _)| *name != "noatime" || rustix::process::geteuid().is_root());
+    for (name, options) in kinds.clone() {
         let mut all = vec!["bind"];
         all.extend(options);
         let destination = format!("/tmp/{name}");
