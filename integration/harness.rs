@@ -272,6 +272,12 @@ impl Case {
 
     /// A user namespace that maps 0..1000 to 100000... and gives the rootfs to its root.
     pub fn user_namespace(&mut self) -> Result<&mut Case> {
+        if self.peer.is_some() {
+            // Peers chown stdin even where it is the host's /dev/null.
+            let empty = self.dir.join("empty");
+            fs::write(&empty, "")?;
+            self.stdin = Some(empty);
+        }
         self.namespace(json!({"type": "user"}));
         for key in ["uidMappings", "gidMappings"] {
             self.config["linux"][key] = json!([{"containerID": 0, "hostID": 100_000, "size": 2000}]);

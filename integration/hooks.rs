@@ -17,7 +17,9 @@ pub fn cases() -> Vec<Test> {
         test("hooks/get_the_state_on_stdin", get_the_state_on_stdin),
         test("hooks/get_the_given_environment", get_the_given_environment),
         test("hooks/args_start_with_the_name", args_start_with_the_name),
-        test("hooks/a_timeout_kills", a_timeout_kills).peer("runc", "kills the hook but waits for its children"),
+        test("hooks/a_timeout_kills", a_timeout_kills)
+            .peer("crun", "leaves the children of the hook")
+            .peer("runc", "kills the hook but waits for its children"),
         test("hooks/a_failing_one_removes_the_container", a_failing_one_removes_the_container)
             .peer("*", "does not pass the hook's stderr on in one sentence"),
         test("hooks/a_missing_program_is_named", a_missing_program_is_named).peer("crun", "gives status 255"),

@@ -84,10 +84,12 @@ fn an_unwritable_log_says_so(case: &mut Case) -> Result<()> {
 }
 
 fn success_writes_no_error(case: &mut Case) -> Result<()> {
-    case.args(["true"]).write_config()?;
+    case.args(["echo", "fine"]).write_config()?;
     let (bundle, log) = (case.bundle(), case.dir.join("log"));
     let (bundle, path) = (bundle.to_string_lossy(), log.to_string_lossy());
-    case.verb(["--log", &path, "--log-format", "json", "run", "--bundle", &bundle, &case.id])?.ok()?;
+    case.verb(["--log", &path, "--log-format", "json", "run", "--bundle", &bundle, &case.id])?
+        .ok()?
+        .stdout_is("fine\n")?;
     let text = std::fs::read_to_string(&log).unwrap_or_default();
     ensure!(!text.contains("\"level\":\"error\""), "the log is {text:?}");
     Ok(())

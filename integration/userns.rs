@@ -16,6 +16,9 @@ pub fn cases() -> Vec<Test> {
         test("userns/files_belong_to_the_mapped_ids", files_belong_to_the_mapped_ids).requires(Need::Root),
         test("userns/an_unmapped_user_is_refused", an_unmapped_user_is_refused).requires(Need::Root),
         test("userns/devices_are_the_hosts", devices_are_the_hosts).requires(Need::Root),
+        test("userns/the_hosts_null_keeps_its_owner", the_hosts_null_keeps_its_owner)
+            .requires(Need::Root)
+            .requires(Need::Hull),
         test("userns/the_own_namespaces_can_be_used", the_own_namespaces_can_be_used).requires(Need::Root),
         test("userns/can_be_joined_by_path", can_be_joined_by_path).requires(Need::Root),
         test("userns/bind_of_a_private_directory", bind_of_a_private_directory).requires(Need::Root),
@@ -90,6 +93,14 @@ fn devices_are_the_hosts(case: &mut Case) -> Result<()> {
         "stat -c '%F %t:%T' /dev/null; echo x >/dev/null && head -c 1 /dev/zero | wc -c; [ -c /dev/tty ] && echo t",
     );
     case.prints("character special file 1:3\n1\nt\n")
+}
+
+fn the_hosts_null_keeps_its_owner(case: &mut Case) -> Result<()> {
+    let owner = || fs::metadata("/dev/null").map(|meta| std::os::unix::fs::MetadataExt::uid(&meta));
+    let before = owner()?;
+    case.user_namespace()?.args(["echo", "fine"]).prints("fine\n")?;
+    ensure!(owner()? == before, "/dev/null of the host now belongs to {}", owner()?);
+    Ok(())
 }
 
 fn the_own_namespaces_can_be_used(case: &mut Case) -> Result<()> {
