@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::harness::{Case, Need, Test, reap_orphans, test};
+use crate::harness::{Case, Need, Test, fault_points, reap_orphans, test};
 
 pub fn cases() -> Vec<Test> {
     vec![
         test("crash/create_killed_at_any_moment", create_killed_at_any_moment).requires(Need::Hull),
         test("crash/run_killed_at_any_moment", run_killed_at_any_moment).requires(Need::Hull),
         test("crash/delete_killed_at_any_moment", delete_killed_at_any_moment).requires(Need::Hull),
-        test("crash/named_points", named_points).requires(Need::Hull),
+        test("crash/named_points", named_points).requires(Need::Hull).requires(Need::Faults),
     ]
 }
 
@@ -64,10 +64,7 @@ fn delete_killed_at_any_moment(case: &mut Case) -> Result<()> {
 
 /// The fault points of a binary built with the feature `faults`: HULL_FAULT=POINT:kill.
 fn named_points(case: &mut Case) -> Result<()> {
-    let listed = std::process::Command::new(&case.runtime).arg("features").env("HULL_FAULT", "list").output()?;
-    let text = String::from_utf8_lossy(&listed.stderr).into_owned();
-    // Without the feature the variable means nothing and no point is listed.
-    let points: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("fault point: ")).collect();
+    let points = fault_points(&case.runtime);
     case.args(["sleep", "60"]).write_config()?;
     for point in points {
         case.env = vec![("HULL_FAULT".to_owned(), format!("{point}:kill"))];
@@ -75,7 +72,7 @@ fn named_points(case: &mut Case) -> Result<()> {
         let started = if output.status == 0 { case.verb(["start", &case.id])?.status } else { output.status };
         case.env.clear();
         ensure!(started != 0, "the point {point} was not reached");
-        delete_leaves_nothing(case, point)?;
+        delete_leaves_nothing(case, &point)?;
     }
     Ok(())
 }

@@ -46,6 +46,8 @@ pub enum Need {
     Tool(&'static str),
     /// hull itself: the case is about something that no peer has.
     Hull,
+    /// hull built with the feature `faults`.
+    Faults,
     /// A compiler that makes 32-bit programs.
     Gcc32,
 }
@@ -140,6 +142,9 @@ impl Suite {
                 (!there).then(|| format!("{name} is not installed"))
             }
             Need::Hull => self.peer.is_some().then(|| "is about hull alone".to_owned()),
+            Need::Faults => {
+                fault_points(&self.runtime).is_empty().then(|| "this binary has no fault points".to_owned())
+            }
             Need::Gcc32 => (!can_compile_32_bit()).then(|| "no compiler makes 32-bit programs here".to_owned()),
         }
     }
@@ -149,6 +154,15 @@ impl Suite {
         let peer = self.peer.as_deref()?;
         test.peers.iter().find(|(name, _)| *name == peer || *name == "*").map(|(_, reason)| *reason)
     }
+}
+
+/// The points at which `HULL_FAULT=POINT:kill` kills the binary; none without the feature `faults`.
+pub fn fault_points(runtime: &Path) -> Vec<String> {
+    let Ok(output) = Command::new(runtime).arg("features").env("HULL_FAULT", "list").output() else {
+        return Vec::new();
+    };
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.lines().filter_map(|line| line.strip_prefix("fault point: ")).map(str::to_owned).collect()
 }
 
 fn can_compile_32_bit() -> bool {
