@@ -1,0 +1,257 @@
+//! Cgroups: where the container is, what holds for it, and that it is gone afterwards. cgroups(7).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use crate::harness::{Case, Init, Need, Test, test};
+use crate::kernel;
+
+pub fn cases() -> Vec<Test> {
+    let root = |test: Test| test.requires(Need::Root);
+    let with = |test: Test, controller| root(test).requires(Need::Controller(controller));
+    vec![
+        root(test("cgroups/path_is_the_configs", path_is_the_configs)),
+        root(test("cgroups/default_path_names_the_container", default_path_names_the_container)),
+        root(
+            test("cgroups/dotdot_in_the_path_is_clamped", dotdot_in_the_path_is_clamped)
+                .peer("crun", "takes it as it is"),
+        ),
+        with(test("cgroups/memory_limit", memory_limit), "memory"),
+        with(test("cgroups/memory_limit_kills", memory_limit_kills), "memory"),
+        with(test("cgroups/pids_limit", pids_limit), "pids"),
+        with(test("cgroups/cpu_shares_and_quota", cpu_shares_and_quota), "cpu"),
+        with(test("cgroups/cpuset", cpuset), "cpuset"),
+        with(test("cgroups/zero_is_unset", zero_is_unset).peer("crun", "sets a limit of 0"), "memory"),
+        root(test("cgroups/devices_are_denied", devices_are_denied)),
+        root(test("cgroups/a_device_can_be_allowed", a_device_can_be_allowed)),
+        root(
+            test("cgroups/absent_resources_still_deny_devices", absent_resources_still_deny_devices)
+                .peer("crun", "allows every device"),
+        ),
+        root(test("cgroups/unified_values_are_written", unified_values_are_written)).requires(Need::CgroupV2),
+        root(test("cgroups/v1_refuses_unified", v1_refuses_unified).peer("crun", "leaves its cgroups behind"))
+            .requires(Need::CgroupV1),
+        root(test("cgroups/groups_of_the_payload_are_removed", groups_of_the_payload_are_removed)),
+        root(
+            test("cgroups/a_group_with_processes_is_refused", a_group_with_processes_is_refused)
+                .peer("crun", "takes it"),
+        )
+        .peer("runc", "1.1 only warns"),
+        root(test("cgroups/update_changes_limits", update_changes_limits)).requires(Need::Controller("pids")),
+        root(test("cgroups/pause_and_resume", pause_and_resume)),
+    ]
+}
+
+/// A limit's file: the v1 name in the controller's hierarchy, or the v2 name.
+fn value(init: &Init, controller: &str, v1: &str, v2: &str) -> Result<String> {
+    let dirs = kernel::cgroups(init.pid)?;
+    let path = match dirs.get(controller) {
+        Some(dir) => dir.join(v1),
+        None => dirs.get("unified").context("a cgroup")?.join(v2),
+    };
+    Ok(kernel::read(path)?.trim().to_owned())
+}
+
+fn v2_only() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+fn path_is_the_configs(case: &mut Case) -> Result<()> {
+    let path = format!("/{}-deep/in/side", case.id);
+    let init = case.set("/linux/cgroupsPath", json!(path)).args(["sleep", "60"]).up()?;
+    let dirs = kernel::cgroups(init.pid)?;
+    let key = if v2_only() { "unified" } else { "pids" };
+    ensure!(dirs[key].ends_with(path.trim_start_matches('/')), "it is in {}", dirs[key].display());
+    let procs = kernel::read(dirs[key].join("cgroup.procs"))?;
+    ensure!(procs.trim() == init.pid.to_string(), "the cgroup holds {procs:?}");
+    case.delete()?;
+    ensure!(!dirs[key].exists(), "{} is still there", dirs[key].display());
+    // Parents are not the container's own: runtimes leave them, and so the case removes them.
+    for dir in kernel::cgroups_named(&case.id) {
+        ensure!(!dir.ends_with("side"), "{} is still there", dir.display());
+        fs::remove_dir(dir)?;
+    }
+    Ok(())
+}
+
+fn default_path_names_the_container(case: &mut Case) -> Result<()> {
+    let init = case.args(["sleep", "60"]).up()?;
+    let dirs = kernel::cgroups(init.pid)?;
+    for (name, dir) in &dirs {
+        let own = dir.to_string_lossy().contains(&case.id);
+        // A v2 hierarchy without controllers beside v1 need not be used.
+        ensure!(own || (!v2_only() && (name == "unified" || name == "systemd")), "{name} is {}", dir.display());
+    }
+    case.delete()
+}
+
+fn dotdot_in_the_path_is_clamped(case: &mut Case) -> Result<()> {
+    let path = format!("/../../../../{}-up", case.id);
+    let init = case.set("/linux/cgroupsPath", json!(path)).args(["sleep", "60"]).up()?;
+    let key = if v2_only() { "unified" } else { "pids" };
+    let dir: PathBuf = kernel::cgroups(init.pid)?[key].clone();
+    ensure!(dir.starts_with("/sys/fs/cgroup") && dir.is_dir(), "it is in {}", dir.display());
+    ensure!(!dir.to_string_lossy().contains(".."), "it is in {}", dir.display());
+    case.delete()
+}
+
+fn memory_limit(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/memory", json!({"limit": 67_108_864, "reservation": 33_554_432}));
+    let init = case.args(["sleep", "60"]).up()?;
+    let limit = value(&init, "memory", "memory.limit_in_bytes", "memory.max")?;
+    ensure!(limit == "67108864", "the limit is {limit}");
+    let reservation = value(&init, "memory", "memory.soft_limit_in_bytes", "memory.low")?;
+    ensure!(reservation == "33554432", "the reservation is {reservation}");
+    case.delete()
+}
+
+fn memory_limit_kills(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/memory", json!({"limit": 16_777_216}));
+    case.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": ["size=256m"]}));
+    case.args(["dd", "if=/dev/zero", "of=/mnt/big", "bs=1M", "count=200"]).run()?.status(137).map(drop)
+}
+
+fn pids_limit(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/pids", json!({"limit": 20}));
+    let init = case.script("i=0; while [ $i -lt 40 ]; do sleep 60 & i=$((i+1)); done; echo all").up()?;
+    let limit = value(&init, "pids", "pids.max", "pids.max")?;
+    ensure!(limit == "20", "the limit is {limit}");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    ensure!(!init.output()?.contains("all"), "40 processes were made");
+    case.delete()
+}
+
+fn cpu_shares_and_quota(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/cpu", json!({"shares": 512, "quota": 25_000, "period": 50_000}));
+    let init = case.args(["sleep", "60"]).up()?;
+    if v2_only() {
+        ensure!(value(&init, "cpu", "", "cpu.max")? == "25000 50000", "cpu.max");
+    } else {
+        ensure!(value(&init, "cpu", "cpu.shares", "")? == "512", "shares");
+        ensure!(value(&init, "cpu", "cpu.cfs_quota_us", "")? == "25000", "quota");
+        ensure!(value(&init, "cpu", "cpu.cfs_period_us", "")? == "50000", "period");
+    }
+    case.delete()
+}
+
+fn cpuset(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/cpu", json!({"cpus": "0", "mems": "0"}));
+    let init = case.args(["sleep", "60"]).up()?;
+    ensure!(value(&init, "cpuset", "cpuset.cpus", "cpuset.cpus")? == "0", "cpus");
+    ensure!(kernel::status(init.pid, "Cpus_allowed_list")? == "0", "the mask of the program");
+    case.delete()
+}
+
+fn zero_is_unset(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/memory", json!({"limit": 0, "reservation": 0, "swap": 0}));
+    case.set("/linux/resources/cpu", json!({"shares": 0, "quota": 0, "period": 0}));
+    case.set("/linux/resources/blockIO", json!({"weight": 0}));
+    let init = case.args(["sleep", "60"]).up()?;
+    let limit = value(&init, "memory", "memory.limit_in_bytes", "memory.max")?;
+    ensure!(limit == "max" || limit.len() > 15, "the limit is {limit}");
+    case.delete()
+}
+
+/// mknod and open of two devices: one that is always allowed, and kmsg, which is not.
+const PROBE: &str = "cat /dev/null && echo null; mknod /dev/kmsg2 c 1 11 && echo made; \
+                     head -c 1 /dev/kmsg2 >/dev/null && echo kmsg";
+
+fn probe(case: &mut Case) -> Result<String> {
+    let caps = json!(["CAP_MKNOD", "CAP_SYSLOG", "CAP_SYS_ADMIN"]);
+    for set in ["bounding", "effective", "permitted"] {
+        case.set(&format!("/process/capabilities/{set}"), caps.clone());
+    }
+    Ok(case.script(PROBE).run()?.stdout)
+}
+
+fn devices_are_denied(case: &mut Case) -> Result<()> {
+    // The implicit rules allow mknod of every device, as runc has it, but no use.
+    let text = probe(case)?;
+    ensure!(text.starts_with("null\n") && !text.contains("kmsg"), "it printed {text:?}");
+    Ok(())
+}
+
+fn a_device_can_be_allowed(case: &mut Case) -> Result<()> {
+    case.edit(|config| {
+        let list = config["linux"]["resources"]["devices"].as_array_mut().expect("a list");
+        list.push(json!({"allow": true, "type": "c", "major": 1, "minor": 11, "access": "rwm"}));
+    });
+    let text = probe(case)?;
+    ensure!(text == "null\nmade\nkmsg\n", "it printed {text:?}");
+    Ok(())
+}
+
+fn absent_resources_still_deny_devices(case: &mut Case) -> Result<()> {
+    case.edit(|config| {
+        config["linux"].as_object_mut().expect("an object").remove("resources");
+    });
+    let text = probe(case)?;
+    ensure!(text.starts_with("null\n") && !text.contains("kmsg"), "it printed {text:?}");
+    Ok(())
+}
+
+fn unified_values_are_written(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/unified", json!({"cgroup.max.descendants": "3"}));
+    let init = case.args(["sleep", "60"]).up()?;
+    let text = value(&init, "", "", "cgroup.max.descendants")?;
+    ensure!(text == "3", "it is {text}");
+    case.delete()?;
+    case.set("/linux/resources/unified", json!({"nosuch.file": "3"}));
+    case.run()?.refused()?.stderr_has("nosuch").map(drop)
+}
+
+fn v1_refuses_unified(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/unified", json!({"memory.high": "100000000"}));
+    case.run()?.refused().map(drop)
+}
+
+fn groups_of_the_payload_are_removed(case: &mut Case) -> Result<()> {
+    let init = case.args(["sleep", "60"]).up()?;
+    let key = if v2_only() { "unified" } else { "pids" };
+    let dir = kernel::cgroups(init.pid)?[key].clone();
+    for below in ["a", "a/b", "a/b/c", "d"] {
+        fs::create_dir(dir.join(below))?;
+    }
+    case.delete()?;
+    ensure!(!dir.exists(), "{} is still there", dir.display());
+    Ok(())
+}
+
+fn a_group_with_processes_is_refused(case: &mut Case) -> Result<()> {
+    let path = format!("/{}", case.id);
+    let first = case.set("/linux/cgroupsPath", json!(path)).args(["sleep", "60"]).up()?;
+    let bundle = case.bundle();
+    let second = format!("{}-b", case.id);
+    case.verb(["create", "--bundle", &bundle.to_string_lossy(), &second])?.refused()?;
+    ensure!(kernel::alive(first.pid), "the first was killed");
+    let key = if v2_only() { "unified" } else { "pids" };
+    ensure!(kernel::cgroups(first.pid)?[key].is_dir(), "the first lost its cgroup");
+    case.delete()
+}
+
+fn update_changes_limits(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/pids", json!({"limit": 20}));
+    let init = case.args(["sleep", "60"]).up()?;
+    case.verb(["update", "--pids-limit", "33", &case.id])?.ok()?;
+    let limit = value(&init, "pids", "pids.max", "pids.max")?;
+    ensure!(limit == "33", "the limit is {limit}");
+    case.delete()
+}
+
+fn pause_and_resume(case: &mut Case) -> Result<()> {
+    let init = case.script("while :; do echo tick; sleep 0.02; done").up()?;
+    init.wait_for("tick")?;
+    case.verb(["pause", &case.id])?.ok()?;
+    case.status_is("paused")?;
+    let before = init.output()?.len();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    ensure!(init.output()?.len() == before, "it goes on while paused");
+    case.verb(["resume", &case.id])?.ok()?;
+    kernel::eventually("it goes on", || init.output().is_ok_and(|text| text.len() > before))?;
+    case.verb(["pause", &case.id])?.ok()?;
+    // A paused container can be deleted by force.
+    case.delete()
+}
