@@ -40,8 +40,12 @@ pub fn cases() -> Vec<Test> {
                 .peer("crun", "takes it"),
         )
         .peer("runc", "1.1 only warns"),
-        root(test("cgroups/update_changes_limits", update_changes_limits)).requires(Need::Controller("pids")),
-        root(test("cgroups/pause_and_resume", pause_and_resume)),
+        root(test("cgroups/update_changes_limits", update_changes_limits))
+            .requires(Need::Verb("update"))
+            .requires(Need::Controller("pids")),
+        root(test("cgroups/pause_and_resume", pause_and_resume))
+            .requires(Need::Verb("pause"))
+            .requires(Need::Verb("resume")),
     ]
 }
 

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::harness::{Case, Need, Test, fault_points, reap_orphans, test};
+use crate::harness::{Case, Need, Test, reap_orphans, test};
 
 pub fn cases() -> Vec<Test> {
     vec![
         test("crash/create_killed_at_any_moment", create_killed_at_any_moment).requires(Need::Hull),
         test("crash/run_killed_at_any_moment", run_killed_at_any_moment).requires(Need::Hull),
         test("crash/delete_killed_at_any_moment", delete_killed_at_any_moment).requires(Need::Hull),
-        test("crash/named_points", named_points).requires(Need::Hull).requires(Need::Faults),
     ]
 }
 
@@ -60,19 +59,4 @@ fn delete_killed_at_any_moment(case: &mut Case) -> Result<()> {
     case.args(["sleep", "60"]).write_config()?;
     let id = case.id.clone();
     kill_verb(case, &["delete", "--force", &id], |case| case.up().map(drop))
-}
-
-/// The fault points of a binary built with the feature `faults`: HULL_FAULT=POINT:kill.
-fn named_points(case: &mut Case) -> Result<()> {
-    let points = fault_points(&case.runtime);
-    case.args(["sleep", "60"]).write_config()?;
-    for point in points {
-        case.env = vec![("HULL_FAULT".to_owned(), format!("{point}:kill"))];
-        let output = case.try_create(&[])?;
-        let started = if output.status == 0 { case.verb(["start", &case.id])?.status } else { output.status };
-        case.env.clear();
-        ensure!(started != 0, "the point {point} was not reached");
-        delete_leaves_nothing(case, &point)?;
-    }
-    Ok(())
 }

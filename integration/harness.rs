@@ -46,8 +46,8 @@ pub enum Need {
     Tool(&'static str),
     /// hull itself: the case is about something that no peer has.
     Hull,
-    /// hull built with the feature `faults`.
-    Faults,
+    /// A verb that the runtime has.
+    Verb(&'static str),
     /// A compiler that makes 32-bit programs.
     Gcc32,
 }
@@ -142,9 +142,7 @@ impl Suite {
                 (!there).then(|| format!("{name} is not installed"))
             }
             Need::Hull => self.peer.is_some().then(|| "is about hull alone".to_owned()),
-            Need::Faults => {
-                fault_points(&self.runtime).is_empty().then(|| "this binary has no fault points".to_owned())
-            }
+            Need::Verb(verb) => (!has_verb(&self.runtime, verb)).then(|| format!("the runtime has no verb {verb} yet")),
             Need::Gcc32 => (!can_compile_32_bit()).then(|| "no compiler makes 32-bit programs here".to_owned()),
         }
     }
@@ -156,13 +154,10 @@ impl Suite {
     }
 }
 
-/// The points at which `HULL_FAULT=POINT:kill` kills the binary; none without the feature `faults`.
-pub fn fault_points(runtime: &Path) -> Vec<String> {
-    let Ok(output) = Command::new(runtime).arg("features").env("HULL_FAULT", "list").output() else {
-        return Vec::new();
-    };
-    let text = String::from_utf8_lossy(&output.stderr);
-    text.lines().filter_map(|line| line.strip_prefix("fault point: ")).map(str::to_owned).collect()
+/// Whether the runtime's help lists a verb.
+fn has_verb(runtime: &Path, verb: &str) -> bool {
+    let Ok(output) = Command::new(runtime).arg("--help").output() else { return false };
+    String::from_utf8_lossy(&output.stdout).lines().any(|line| line.split_whitespace().next() == Some(verb))
 }
 
 fn can_compile_32_bit() -> bool {

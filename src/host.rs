@@ -118,7 +118,7 @@ const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 impl CgroupFacts {
     /// Finds the cgroup tree: one statfs where it is v2 only, else the mount table.
     pub fn probe() -> Result<CgroupFacts> {
-        let magic = rustix::fs::statfs(CGROUP_ROOT).map(|fs| fs.f_type as i64);
+        let magic = rustix::fs::statfs(CGROUP_ROOT).map(|fs| fs.f_type);
         let own = std::fs::read_to_string("/proc/self/cgroup").err_at(
             Step::Cgroup,
             "open",

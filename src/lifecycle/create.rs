@@ -77,7 +77,8 @@ pub fn prepare(globals: &Globals, options: &CreateOptions, detached: bool) -> Re
     }
     trace::step("0 read config.json, make the plan");
     // What the caller left open stays out of the container, its hooks and its namespaces.
-    let preserve_fds = options.preserve_fds + listen_fds();
+    let listen_fds = listen_fds();
+    let preserve_fds = options.preserve_fds.saturating_add(listen_fds);
     steps::process::check_preserved(preserve_fds)?;
     crate::sys::process::cloexec_from(3).err_at(
         Step::Process,
@@ -96,6 +97,7 @@ pub fn prepare(globals: &Globals, options: &CreateOptions, detached: bool) -> Re
             no_pivot: options.no_pivot,
             no_new_keyring: options.no_new_keyring,
             preserve_fds,
+            listen_fds,
             console_socket: options.console_socket.is_some(),
             detached,
             cgroup_manager: globals.cgroup_manager,
@@ -327,11 +329,11 @@ fn init_steps(
 
     trace::step("11 root file system, mounts, devices");
     let proc = plan.needs_procfs().then(ProcFs::new).transpose()?;
-    let masks = Masks::prepare(&plan.rootfs)?;
     let root_fd = steps::rootfs::attach(&plan.rootfs, given.remove(&Source::Rootfs))?;
     let root = Root::new(&root_fd);
     let deferred = steps::mounts::mount_all(root, &plan.mounts, &mut given)?;
     steps::devices::make_all(root, &plan.devices)?;
+    let masks = Masks::prepare(&plan.rootfs)?;
 
     if plan.sync.hooks {
         trace::step("12 wait for the hooks");
@@ -399,6 +401,9 @@ fn init_steps(
     steps::process::set_capabilities(&process.capabilities)?;
     // ── Here: what the program will have, and no more.
     trace::step("17 ready");
+    // From here on the end of the channel says that setup has died; a death signal could still hit an init that has just
+    // been let go, when setup leaves.
+    steps::process::die_with_parent(false)?;
     let fds: Vec<_> = handed_on.iter().map(AsFd::as_fd).collect();
     channel.send(&Sync::Ready, &fds)?;
     drop(handed_on);
@@ -408,7 +413,6 @@ fn init_steps(
         return Err(setup_gone());
     };
     drop(listener);
-    steps::process::die_with_parent(false)?;
 
     // ── `hull start` is there, and wants to know what becomes of the execve.
     *who = Listener::Start(start.outcome);
@@ -586,8 +590,6 @@ struct Start {
 fn wait_for_start(channel: &Channel, listener: &OwnedFd) -> Result<Option<Start>> {
     use rustix::event::{PollFd, PollFlags, poll};
     let Some((Sync::Created, _)) = channel.recv()? else { return Ok(None) };
-    // Setup may go now.
-    steps::process::die_with_parent(false)?;
     loop {
         let mut fds = [PollFd::new(listener, PollFlags::IN)];
         match poll(&mut fds, None) {
@@ -776,7 +778,7 @@ impl Drop for Undo<'_> {
         if let Some((hooks, state)) = &self.poststop {
             for hook in *hooks {
                 if let Err(error) = hooks::run("poststop", hook, state, None) {
-                    crate::log::warn(&error.to_string());
+                    crate::log::warn(error.to_string());
                 }
             }
         }
@@ -784,7 +786,7 @@ impl Drop for Undo<'_> {
             let _ = dir.remove();
         }
         if let Err(error) = removed {
-            crate::log::warn(&format!("{error}; `hull delete --force` tries again"));
+            crate::log::warn(format!("{error}; `hull delete --force` tries again"));
         }
     }
 }

@@ -30,7 +30,7 @@ pub fn delete(globals: &Globals, id: &str, force: bool) -> Result<()> {
         // Killed before it wrote its intent: nothing but the directory was made.
         Ok(None) => return dir.remove(),
         Err(error) if force => {
-            crate::log::warn(&error.to_string());
+            crate::log::warn(error.to_string());
             return dir.remove();
         }
         Err(error) => return Err(error),
@@ -129,7 +129,7 @@ fn run_poststop(dir: &StateDir, state: &State) {
     let json = state.to_json(Status::Stopped);
     for hook in &hooks.poststop {
         if let Err(error) = hooks::run("poststop", hook, &json, None) {
-            crate::log::warn(&error.to_string());
+            crate::log::warn(error.to_string());
         }
     }
 }

@@ -465,7 +465,7 @@ pub fn list(root: &Path) -> Result<Vec<Summary>> {
         let Ok(id) = entry.file_name().into_string() else { continue };
         let Ok(dir) = StateDir::open(root, &id) else { continue };
         let state = dir.load().unwrap_or_else(|error| {
-            crate::log::warn(&error.to_string());
+            crate::log::warn(error.to_string());
             None
         });
         containers.push(summarize(&id, state));

@@ -44,7 +44,8 @@ impl IdMaps {
         let uid = lines("uidMappings", linux.map(|l| &l.uid_mappings[..]).unwrap_or_default())?;
         let gid = lines("gidMappings", linux.map(|l| &l.gid_mappings[..]).unwrap_or_default())?;
         if !namespaces.makes(Kind::User) {
-            if !namespaces.joins(Kind::User) && !(uid.is_empty() && gid.is_empty()) {
+            let given = !uid.is_empty() || !gid.is_empty();
+            if given && !namespaces.joins(Kind::User) {
                 let which = if uid.is_empty() { "gidMappings" } else { "uidMappings" };
                 return Err(Error::spec(format!("/linux/{which}"), "needs a user namespace in /linux/namespaces"));
             }

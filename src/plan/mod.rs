@@ -45,6 +45,8 @@ pub struct Options {
     pub no_new_keyring: bool,
     /// --preserve-fds, LISTEN_FDS included.
     pub preserve_fds: u32,
+    /// How many of them a socket-activated caller passes on (sd_listen_fds(3)).
+    pub listen_fds: u32,
     /// A console socket was given.
     pub console_socket: bool,
     /// create, or run --detach.
@@ -130,7 +132,7 @@ impl Plan {
         let namespaces = Namespaces::new(linux)?;
         let idmaps = IdMaps::new(linux, &namespaces, host)?;
         for (name, value) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
-            let Some(value) = value else { continue };
+            let Some(value) = value.as_deref().filter(|value| !value.is_empty()) else { continue };
             if !namespaces.own(Kind::Uts) {
                 return Err(Error::spec(format!("/{name}"), "needs a uts namespace in /linux/namespaces"));
             }

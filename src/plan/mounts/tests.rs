@@ -9,6 +9,7 @@ fn host(cgroup: CgroupFacts) -> HostFacts {
         euid: 0,
         egid: 0,
         in_user_namespace: false,
+        audit_arch: 0,
         bounding: u64::MAX,
         last_cap: 40,
         cgroup,
@@ -181,7 +182,6 @@ fn cgroups_are_shown_as_the_host_has_them() {
             own: "/hull".into(),
         }],
         own_v2: "/hull".into(),
-        ..Default::default()
     };
     let planned = plan_with(json, v1.clone(), NamespacesSummary::default()).unwrap().mounts;
     assert_eq!(planned.len(), 3);

@@ -57,6 +57,7 @@ fn try_up_with(bundle: &Path, json: &str, cgroup: CgroupFacts, new_cgroup: bool)
         euid: 0,
         egid: 0,
         in_user_namespace: false,
+        audit_arch: 0,
         bounding: u64::MAX,
         last_cap: 40,
         cgroup,
@@ -66,9 +67,9 @@ fn try_up_with(bundle: &Path, json: &str, cgroup: CgroupFacts, new_cgroup: bool)
     let mounts = plan(&spec, &host, &options, &ns, &[])?;
     let nodes = devices::plan(&spec, &ns, &mounts, user)?;
     let rootfs = Rootfs::new(&spec, &options, &ns)?;
-    let root_fd = rootfs::attach(&rootfs)?;
+    let root_fd = rootfs::attach(&rootfs, None)?;
     let root = Root::new(&root_fd);
-    let deferred = mount_all(root, &mounts.mounts, &mut GivenFds::new())?;
+    let deferred = mount_all(root, &mounts.mounts, &mut Given::default())?;
     device_steps::make_all(root, &nodes)?;
     let masks = Masks::prepare(&rootfs)?;
     deferred.finish()?;
