@@ -57,7 +57,19 @@ pub fn create(globals: &Globals, options: &CreateOptions) -> Result<()> {
     let result =
         prepare(globals, options, true).and_then(|prepared| setup(&prepared, globals, options, Stdio::default()));
     trace::close(true);
-    result.map(drop)
+    result.map(drop).map_err(|error| again_from_copy(error, options))
+}
+
+/// Where init could not protect hull's executable by itself, all was undone: hull runs itself again, from a copy in memory.
+/// What comes back is an error.
+pub fn again_from_copy(error: Error, options: &CreateOptions) -> Error {
+    if !steps::exe::can_run_from_copy(&error) {
+        return error;
+    }
+    match steps::process::keep_preserved(options.preserve_fds.saturating_add(listen_fds())) {
+        Ok(()) => steps::exe::run_from_copy(),
+        Err(error) => error,
+    }
 }
 
 /// Everything that is known before anything is touched.

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::create::{prepare, setup};
+use super::create::{again_from_copy, prepare, setup};
 use super::foreground::Foreground;
 use super::state::StateDir;
 use super::{CreateOptions, Globals, delete, start};
@@ -19,7 +19,7 @@ pub fn run(globals: &Globals, options: &CreateOptions) -> Result<i32> {
         let (foreground, stdio) = Foreground::prepare(plan.process.terminal, options.no_subreaper)?;
         (Some(foreground), stdio)
     };
-    let created = setup(&prepared, globals, options, stdio)?;
+    let created = setup(&prepared, globals, options, stdio).map_err(|error| again_from_copy(error, options))?;
 
     let dir = StateDir::open(&globals.root, &options.id)?;
     dir.lock()?;

@@ -1,12 +1,134 @@
-//! hull's own executable (being wired).
-use crate::Result;
-/// View.
-pub struct View;
-/// Open.
-pub fn open_view() -> Result<View> {
-    Ok(View)
+//! hull's own executable stays out of the container's reach.
+//!
+//! The attack (CVE-2019-5736): through /proc/PID/exe of a process of hull's that is in the container's namespaces, a
+//! program in the container opens hull's file for writing, at once or by a descriptor kept until hull has gone. The host's
+//! root then runs what was written. Only init is ever in the container, so only init is protected. Ways, the first that holds:
+//!
+//! 1. the file has fs-verity: nothing can write to it, nothing is to be done;
+//! 2. init runs from a read-only view of the file: a detached mount of its own, made read-only, whose mount nobody holds
+//!    a descriptor of any more; no re-exec ([`crate::sys::exe`]);
+//! 3. where 2 is refused (no privilege over mounts, an old kernel): setup executes itself again, from a sealed copy in
+//!    memory, before anything of the container is made a second time.
+//!
+//! docs/executable.md has the costs, measured side by side, and the ways that were not taken.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, fstat};
+use rustix::io::Errno;
+use rustix::mount::OpenTreeFlags;
+
+use crate::error::{Blame, ErrAt, Error, Result, Step};
+use crate::plan::mounts::attr;
+use crate::sys;
+use crate::sys::mount::{MountAttr, mount_setattr};
+
+const SELF: &str = "/proc/self/exe";
+/// All that could change a memory file.
+const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
+
+/// What init will run from.
+#[derive(Debug)]
+pub enum View {
+    /// The file cannot be written to as it is: fs-verity, or the sealed copy that setup runs from already.
+    Safe,
+    /// A read-only view of the file, open for reading.
+    ReadOnly(OwnedFd),
+    /// setup has no right over its mount namespace: init may have, over its own.
+    ByInit,
 }
-/// Protect.
-pub fn protect(_view: View) -> Result<()> {
-    Ok(())
+
+/// Looks at the executable and opens the view, in setup: the host's mounts are still the process's own.
+pub fn open_view() -> Result<View> {
+    let file = rustix::fs::open(SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).err_at(
+        Step::Executable,
+        "open",
+        || format!("open {SELF}"),
+    )?;
+    if rustix::fs::fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SEALS)) || sys::exe::has_verity(file.as_fd())
+    {
+        return Ok(View::Safe);
+    }
+    match read_only_view(CWD, SELF) {
+        Ok(view) => Ok(View::ReadOnly(view)),
+        Err(_) => Ok(View::ByInit),
+    }
+}
+
+/// Protects init, in its own namespaces. An error of step Executable with blame Host asks setup for [`run_from_copy`].
+pub fn protect(view: View) -> Result<()> {
+    let subject = || "run from a read-only view of hull's executable";
+    let view = match view {
+        View::Safe => return Ok(()),
+        View::ReadOnly(view) => view,
+        View::ByInit => view_by_path().err_at(Step::Executable, "open_tree", subject)?,
+    };
+    sys::exe::run_from(view.as_fd()).err_at(Step::Executable, "prctl(PR_SET_MM)", subject)
+}
+
+/// Whether [`protect`] failed in a way that [`run_from_copy`] can cure.
+pub fn can_run_from_copy(error: &Error) -> bool {
+    error.step == Step::Executable && error.blame == Blame::Host
+}
+
+/// Executes hull again from a sealed copy in memory, with the same arguments; only returns on failure.
+pub fn run_from_copy() -> Error {
+    match sealed_copy() {
+        Ok(copy) => {
+            let error = sys::exe::execute(copy.as_fd(), &sys::exe::arguments());
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            Error::call(Step::Executable, "execveat", errno, "run from a sealed copy of hull's executable")
+                .blame(Blame::Bug)
+        }
+        Err(error) => error,
+    }
+}
+
+/// A copy that nothing can change any more.
+fn sealed_copy() -> Result<OwnedFd> {
+    let subject = || "make a sealed copy of hull's executable";
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let copy = match rustix::fs::memfd_create("hull", flags | MemfdFlags::EXEC) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create("hull", flags),
+        result => result,
+    }
+    .err_at(Step::Executable, "memfd_create", subject)?;
+    let file = rustix::fs::open(SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).err_at(
+        Step::Executable,
+        "open",
+        subject,
+    )?;
+    loop {
+        match rustix::fs::sendfile(&copy, &file, None, 16 << 20) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::call(Step::Executable, "sendfile", errno, subject()).blame(Blame::Bug)),
+        }
+    }
+    rustix::fs::fcntl_add_seals(&copy, SEALS).err_at(Step::Executable, "fcntl(F_ADD_SEALS)", subject)?;
+    Ok(copy)
+}
+
+/// A clone of the file's mount, read-only, of which only an ordinary descriptor remains: with the last descriptor of the
+/// mount itself the kernel takes the mount apart, and nothing can make it writable again.
+fn read_only_view(directory: impl AsFd, path: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = rustix::mount::open_tree(directory.as_fd(), path, flags)?;
+    let readonly = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+    mount_setattr(mount.as_fd(), &readonly, false).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+    let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// In a mount namespace that init made itself /proc/self/exe still names a mount of the old one, which cannot be cloned:
+/// the file is found by its path, and compared.
+fn view_by_path() -> rustix::io::Result<OwnedFd> {
+    let path = rustix::fs::readlinkat(CWD, SELF, Vec::new())?;
+    let path = path.to_str().map_err(|_| Errno::NOENT)?;
+    let view = read_only_view(CWD, path)?;
+    let (found, own) = (fstat(&view)?, rustix::fs::stat(SELF)?);
+    if (found.st_dev, found.st_ino) != (own.st_dev, own.st_ino) {
+        return Err(Errno::STALE);
+    }
+    Ok(view)
 }

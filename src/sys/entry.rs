@@ -26,6 +26,12 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
             OsStr::from_bytes(arg.to_bytes()).to_owned()
         })
         .collect();
+    if count > 0 {
+        // SAFETY: as above; the kernel lays the strings out one behind the other.
+        let (first, last) = unsafe { (*argv, CStr::from_ptr(*argv.add(count - 1))) };
+        let end = last.as_ptr() as usize + last.to_bytes_with_nul().len();
+        hull::sys::exe::remember_arguments(first as usize, end);
+    }
     let stdout_open = open_standard_descriptors();
     // SAFETY: SIG_IGN runs no code of ours, and there is one thread.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
