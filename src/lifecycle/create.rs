@@ -259,7 +259,8 @@ struct InitEnds<'p> {
 /// Whom init tells what went wrong: setup until "created", then the `start` that asked for the program.
 enum Listener {
     Setup(Channel),
-    Start(SharedPage),
+    /// The connection stays open until the page is written: its end makes `start` look there.
+    Start(SharedPage, OwnedFd),
     Nobody,
 }
 
@@ -275,7 +276,7 @@ fn init(prepared: &Prepared, ends: InitEnds<'_>) -> ! {
         Listener::Setup(channel) => {
             let _ = channel.send(&Sync::Failed(Box::new(error)), &[]);
         }
-        Listener::Start(page) => page.store(&serde_json::to_vec(&error).unwrap_or_default()),
+        Listener::Start(page, _connection) => page.store(&serde_json::to_vec(&error).unwrap_or_default()),
         Listener::Nobody => {}
     }
     exit_now(1)
@@ -325,7 +326,9 @@ fn init_steps(
         steps::namespaces::set_time_offsets(&plan.namespaces.time_offsets)?;
     }
     steps::process::not_dumpable()?;
+    trace::step("7 the executable");
     steps::exe::protect(exe)?;
+    trace::step("7 loopback, names");
     if plan.namespaces.makes(Kind::Network) {
         steps::namespaces::loopback_up()?;
     }
@@ -427,8 +430,7 @@ fn init_steps(
     drop(listener);
 
     // ── `hull start` is there, and wants to know what becomes of the execve.
-    *who = Listener::Start(start.outcome);
-    let _until_exec = start.connection;
+    *who = Listener::Start(start.outcome, start.connection);
     if let Some(fd) = start.trace {
         trace::adopt(fd, Side::Init);
     }

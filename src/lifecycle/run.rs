@@ -11,6 +11,12 @@ use crate::trace;
 
 /// Creates and starts; in the foreground waits for the program and gives its exit status.
 pub fn run(globals: &Globals, options: &CreateOptions) -> Result<i32> {
+    let result = create_and_start(globals, options);
+    trace::close(true);
+    result
+}
+
+fn create_and_start(globals: &Globals, options: &CreateOptions) -> Result<i32> {
     let prepared = prepare(globals, options, options.detach)?;
     let plan = &prepared.plan;
     let (foreground, stdio) = if options.detach {
@@ -32,7 +38,6 @@ pub fn run(globals: &Globals, options: &CreateOptions) -> Result<i32> {
             None => Ok(()),
         }
     });
-    trace::close(true);
     let result = match (started, foreground) {
         (Err(error), foreground) => {
             drop(foreground);
@@ -44,6 +49,7 @@ pub fn run(globals: &Globals, options: &CreateOptions) -> Result<i32> {
         (Ok(()), Some(mut foreground)) => {
             // Other verbs may work on the container while its program runs.
             drop(dir);
+            trace::step("22 wait for the program");
             let status = foreground.attend(created.init, &created.pidfd, created.terminal)?;
             if options.keep {
                 return Ok(status);
@@ -60,6 +66,7 @@ pub fn run(globals: &Globals, options: &CreateOptions) -> Result<i32> {
 
 /// The program has ended; somebody else may have deleted the container already.
 fn delete_own(globals: &Globals, options: &CreateOptions) -> Result<()> {
+    trace::step("23 delete");
     delete::delete(globals, &options.id, true)
 }
 

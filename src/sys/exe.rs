@@ -75,7 +75,7 @@ pub fn run_from(file: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the ELF header and the program headers behind it are part of the first segment, which is mapped for as long
     // as the program runs, and nobody writes to it.
     let headers: &[ProgramHeader] = unsafe {
-        let header = &*(&raw const EHDR_START);
+        let header = &EHDR_START;
         let first = (base + header.e_phoff as usize) as *const ProgramHeader;
         std::slice::from_raw_parts(first, header.e_phnum as usize)
     };
