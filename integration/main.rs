@@ -11,6 +11,7 @@
 mod badinput;
 mod cgroups;
 mod crash;
+mod features;
 mod harness;
 mod hooks;
 mod kernel;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         userns::cases(),
         cgroups::cases(),
         seccomp::cases(),
+        features::cases(),
         hooks::cases(),
         sysctl::cases(),
         terminal::cases(),

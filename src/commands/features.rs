@@ -9,7 +9,10 @@ use serde::Serialize;
 use super::{Done, json};
 use crate::Result;
 use crate::error::Step;
-use crate::plan::seccomp;
+use crate::plan::hooks::Hooks;
+use crate::plan::namespaces::Kind;
+use crate::plan::{mounts, seccomp};
+use crate::sys;
 
 /// Prints the features.
 pub fn features() -> Result<Done> {
@@ -65,18 +68,34 @@ pub struct Seccomp {
     pub archs: Vec<&'static str>,
     /// SECCOMP_FILTER_FLAG_... that are recognised.
     pub known_flags: Vec<&'static str>,
+    /// Those of them that this kernel takes.
+    pub supported_flags: Vec<&'static str>,
 }
 
 /// What this hull supports. A field is filled when its part of the plan is there.
 fn supported() -> Supported {
     Supported {
+        hooks: Hooks::KINDS.to_vec(),
+        mount_options: mounts::OPTIONS.iter().map(|(word, _)| *word).collect(),
+        namespaces: Kind::ALL.iter().map(|row| row.1).collect(),
+        cgroup_v1: true,
+        cgroup_v2: true,
+        rdma: true,
         seccomp: Some(Seccomp {
             enabled: true,
             actions: seccomp::ACTIONS.to_vec(),
             operators: seccomp::OPERATORS.to_vec(),
             archs: seccomp::ARCHS.to_vec(),
-            known_flags: seccomp::KNOWN_FLAGS.to_vec(),
+            known_flags: seccomp::KNOWN_FLAGS.iter().map(|row| row.0).collect(),
+            supported_flags: seccomp::KNOWN_FLAGS
+                .iter()
+                .filter(|(_, flag)| sys::seccomp::knows_flag(*flag))
+                .map(|row| row.0)
+                .collect(),
         }),
+        apparmor: true,
+        selinux: true,
+        idmap: true,
         unsafe_annotations: &[seccomp::FAIL_UNKNOWN_ANNOTATION],
         ..Supported::default()
     }
@@ -251,7 +270,7 @@ mod tests {
         assert_eq!(printed["actions"], serde_json::json!(seccomp::ACTIONS));
         assert_eq!(printed["operators"], serde_json::json!(seccomp::OPERATORS));
         assert_eq!(printed["archs"], serde_json::json!(seccomp::ARCHS));
-        assert_eq!(printed["knownFlags"], serde_json::json!(seccomp::KNOWN_FLAGS));
+        assert_eq!(printed["knownFlags"], serde_json::json!(seccomp::KNOWN_FLAGS.map(|row| row.0)));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-use crate::plan::seccomp::{FLAG_NEW_LISTENER, SockFilter};
+use crate::plan::seccomp::{FLAG_NEW_LISTENER, FLAG_WAIT_KILLABLE_RECV, SockFilter};
 
 const SECCOMP_SET_MODE_FILTER: libc::c_long = 1;
 
@@ -37,6 +37,25 @@ pub fn load(program: &[SockFilter], flags: u32) -> io::Result<Option<OwnedFd>> {
     }
     // SAFETY: with NEW_LISTENER a result that is not negative is a new descriptor, which nobody else owns.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(result as RawFd) }))
+}
+
+/// Whether the kernel takes a flag: it looks at the flags before it looks for the program, which is not there (EFAULT).
+pub fn knows_flag(flag: u32) -> bool {
+    // It goes with a listener only.
+    let flags = if flag == FLAG_WAIT_KILLABLE_RECV { flag | FLAG_NEW_LISTENER } else { flag };
+    let (op, none) = (SECCOMP_SET_MODE_FILTER, std::ptr::null::<SockFprog>());
+    // SAFETY: a null pointer is never a program, so nothing is loaded and no memory is touched.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, op, libc::c_ulong::from(flags), none) };
+    result < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
+}
+
+/// Whether the kernel knows an action (SECCOMP_RET_*).
+pub fn knows_action(action: u32) -> bool {
+    const SECCOMP_GET_ACTION_AVAIL: libc::c_long = 2;
+    // SAFETY: the kernel reads 4 bytes from `action`, which lives until the call returns.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0 as libc::c_ulong, &raw const action) };
+    result == 0
 }
 
 #[cfg(test)]
@@ -73,6 +92,14 @@ mod tests {
             load(&filter.program, filter.flags).unwrap().map(|fd| rustix::io::fcntl_getfd(fd).unwrap())
         });
         assert_eq!(thread.join().unwrap(), Some(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn the_kernel_tells_what_it_knows() {
+        use crate::plan::seccomp::{FLAG_LOG, FLAG_SPEC_ALLOW, FLAG_TSYNC};
+        // The flags of Linux 4.17 and actions of 4.14, before the clone3 that hull needs; and one that is none.
+        assert!([FLAG_TSYNC, FLAG_LOG, FLAG_SPEC_ALLOW].map(knows_flag) == [true; 3] && !knows_flag(1 << 31));
+        assert!(knows_action(0x7fff_0000) && knows_action(0x8000_0000) && !knows_action(0x1234_0000));
     }
 
     #[test]

@@ -50,12 +50,12 @@ pub const ACTIONS: [&str; 9] = [
 pub const OPERATORS: [&str; 7] =
     ["SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"];
 
-/// `SECCOMP_FILTER_FLAG_*` that hull knows.
-pub const KNOWN_FLAGS: [&str; 4] = [
-    "SECCOMP_FILTER_FLAG_TSYNC",
-    "SECCOMP_FILTER_FLAG_LOG",
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+/// `SECCOMP_FILTER_FLAG_*` that hull knows, with the kernel's bits.
+pub const KNOWN_FLAGS: [(&str, u32); 4] = [
+    ("SECCOMP_FILTER_FLAG_TSYNC", FLAG_TSYNC),
+    ("SECCOMP_FILTER_FLAG_LOG", FLAG_LOG),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", FLAG_SPEC_ALLOW),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", FLAG_WAIT_KILLABLE_RECV),
 ];
 
 /// The annotation that makes an unknown call of a profile an error, as crun has it.
@@ -338,18 +338,17 @@ fn flags(spec: &spec::Seccomp<'_>, notify: bool, notes: &mut Vec<String>) -> Res
     let mut flags = listener;
     for (index, name) in names.iter().enumerate() {
         let pointer = || format!("/linux/seccomp/flags/{index}");
-        flags |= match &**name {
-            "SECCOMP_FILTER_FLAG_TSYNC" if notify => FLAG_TSYNC | FLAG_TSYNC_ESRCH,
-            "SECCOMP_FILTER_FLAG_TSYNC" => FLAG_TSYNC,
-            "SECCOMP_FILTER_FLAG_LOG" => FLAG_LOG,
-            "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => FLAG_SPEC_ALLOW,
-            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" if notify => FLAG_WAIT_KILLABLE_RECV,
+        let Some(&(_, flag)) = KNOWN_FLAGS.iter().find(|(known, _)| *known == &**name) else {
+            return Err(unknown(pointer(), "flag", name, &KNOWN_FLAGS.map(|row| row.0)));
+        };
+        flags |= match flag {
+            FLAG_TSYNC if notify => FLAG_TSYNC | FLAG_TSYNC_ESRCH,
             // The kernel refuses it without a listener (EINVAL); libseccomp then leaves it out.
-            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => {
+            FLAG_WAIT_KILLABLE_RECV if !notify => {
                 notes.push(format!("config.json: {}: {name} without SCMP_ACT_NOTIFY: left out", pointer()));
                 0
             }
-            _ => return Err(unknown(pointer(), "flag", name, &KNOWN_FLAGS)),
+            flag => flag,
         };
     }
     Ok(flags)
