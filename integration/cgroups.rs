@@ -43,9 +43,6 @@ pub fn cases() -> Vec<Test> {
         root(test("cgroups/update_changes_limits", update_changes_limits))
             .requires(Need::Verb("update"))
             .requires(Need::Controller("pids")),
-        root(test("cgroups/pause_and_resume", pause_and_resume))
-            .requires(Need::Verb("pause"))
-            .requires(Need::Verb("resume")),
     ]
 }
 
@@ -242,20 +239,5 @@ fn update_changes_limits(case: &mut Case) -> Result<()> {
     case.verb(["update", "--pids-limit", "33", &case.id])?.ok()?;
     let limit = value(&init, "pids", "pids.max", "pids.max")?;
     ensure!(limit == "33", "the limit is {limit}");
-    case.delete()
-}
-
-fn pause_and_resume(case: &mut Case) -> Result<()> {
-    let init = case.script("while :; do echo tick; sleep 0.02; done").up()?;
-    init.wait_for("tick")?;
-    case.verb(["pause", &case.id])?.ok()?;
-    case.status_is("paused")?;
-    let before = init.output()?.len();
-    std::thread::sleep(std::time::Duration::from_millis(200));
-    ensure!(init.output()?.len() == before, "it goes on while paused");
-    case.verb(["resume", &case.id])?.ok()?;
-    kernel::eventually("it goes on", || init.output().is_ok_and(|text| text.len() > before))?;
-    case.verb(["pause", &case.id])?.ok()?;
-    // A paused container can be deleted by force.
     case.delete()
 }

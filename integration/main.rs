@@ -19,7 +19,9 @@ mod lifecycle;
 mod log;
 mod mounts;
 mod namespaces;
+mod pause;
 mod process;
+mod ps;
 mod seccomp;
 mod stress;
 mod sysctl;
@@ -57,6 +59,8 @@ fn main() -> ExitCode {
     }
     let mut tests: Vec<Test> = [
         lifecycle::cases(),
+        pause::cases(),
+        ps::cases(),
         process::cases(),
         mounts::cases(),
         namespaces::cases(),

@@ -76,6 +76,9 @@ pub enum Verb {
     Kill { id: String, signal: i32, all: bool },
     Delete { ids: Vec<String>, force: bool },
     List { json: bool, quiet: bool },
+    Pause { id: String },
+    Resume { id: String },
+    Ps { id: String, json: bool, options: Vec<OsString> },
     Spec { bundle: PathBuf, rootless: bool },
     Explain { bundle: PathBuf, config: Option<PathBuf>, format: ExplainFormat },
     Features,
@@ -154,8 +157,12 @@ fn complete(command: Command) -> Command {
     let Some(verb) = table::verb(command.get_name()) else { return command };
     let positionals = verb.positionals.iter().enumerate().map(|(at, (name, count, help))| {
         let arg = Arg::new(*name).index(at + 1).help(*help).value_parser(OsStringValueParser::new());
-        let arg = if *count == Count::Optional { arg } else { arg.required(true) };
-        if *count == Count::Many { arg.num_args(1..).action(ArgAction::Append) } else { arg }
+        match count {
+            Count::One => arg.required(true),
+            Count::Optional => arg,
+            Count::Many => arg.required(true).num_args(1..).action(ArgAction::Append),
+            Count::Any => arg.num_args(0..).action(ArgAction::Append),
+        }
     });
     command
         .disable_help_flag(true)
@@ -192,7 +199,7 @@ fn log_options(globals: &argv::Found, verb: Option<&str>) -> log::Options {
         json: globals.value("log-format") == Some(OsStr::new("json")),
         level,
         // Engines parse stdout and stderr of these together as one JSON text.
-        quiet: matches!(verb, Some("state" | "list" | "features")),
+        quiet: matches!(verb, Some("state" | "list" | "features" | "ps")),
     }
 }
 
@@ -237,10 +244,10 @@ fn verb_of(name: &str, matches: &ArgMatches) -> Result<Verb> {
             all: matches.get_flag("all"),
         },
         "delete" => Verb::Delete { ids: ids(matches)?, force: matches.get_flag("force") },
-        "list" => Verb::List {
-            json: matches.get_one::<String>("format").is_some_and(|format| format == "json"),
-            quiet: matches.get_flag("quiet"),
-        },
+        "list" => Verb::List { json: is_json(matches), quiet: matches.get_flag("quiet") },
+        "pause" => Verb::Pause { id: id(matches)? },
+        "resume" => Verb::Resume { id: id(matches)? },
+        "ps" => Verb::Ps { id: id(matches)?, json: is_json(matches), options: words(matches, "OPTION") },
         "spec" => Verb::Spec { bundle: bundle(matches)?, rootless: matches.get_flag("rootless") },
         "explain" => Verb::Explain {
             bundle: bundle(matches)?,
@@ -279,6 +286,14 @@ fn create_options(matches: &ArgMatches) -> Result<CreateOptions> {
         bundle,
         ..CreateOptions::default()
     })
+}
+
+fn is_json(matches: &ArgMatches) -> bool {
+    matches.get_one::<String>("format").is_some_and(|format| format == "json")
+}
+
+fn words(matches: &ArgMatches, name: &str) -> Vec<OsString> {
+    matches.get_many::<OsString>(name).unwrap_or_default().cloned().collect()
 }
 
 fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
@@ -397,6 +412,13 @@ mod tests {
             ("list", Verb::List { json: false, quiet: false }),
             ("list -f json", Verb::List { json: true, quiet: false }),
             ("list --format table -q", Verb::List { json: false, quiet: true }),
+            ("pause web", Verb::Pause { id: id() }),
+            ("resume web", Verb::Resume { id: id() }),
+            ("ps --format json web", Verb::Ps { id: id(), json: true, options: vec![] }),
+            (
+                "ps web -o pid -f",
+                Verb::Ps { id: id(), json: false, options: ["-o", "pid", "-f"].map(OsString::from).into() },
+            ),
             ("spec -b /b --rootless", Verb::Spec { bundle: "/b".into(), rootless: true }),
             ("features", Verb::Features),
             ("--version", Verb::Version { program: "hull".into() }),

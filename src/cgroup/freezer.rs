@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use super::{Directory, Saved};
 use crate::error::{Error, Result, Step, show};
 
@@ -27,36 +29,57 @@ pub fn directory_is_frozen(directory: &Directory) -> bool {
         && directory.read("freezer.state").is_ok_and(|text| matches!(text.trim(), "FROZEN" | "FREEZING"))
 }
 
-/// Freezes or thaws, and waits until the kernel says that it is so.
+/// Freezes or thaws, and waits until the kernel says that it is so. What could not be frozen in time is thawed again, so
+/// that nothing stays half frozen.
 pub fn freeze(directories: &[Directory], on: bool) -> Result<()> {
     let v1 = directories.iter().find(|d| d.controllers.iter().any(|name| name == "freezer"));
     let Some(directory) = v1.or_else(|| directories.iter().find(|d| d.v2)) else {
         return Err(Error::host(Step::Cgroup, "freeze the container: it has no cgroup with a freezer"));
     };
+    let result = freeze_one(directory, on);
+    if on && result.is_err() {
+        let (file, value) = switch(directory, false);
+        let _ = directory.write(file, value, || "thaw".into());
+    }
+    result
+}
+
+fn freeze_one(directory: &Directory, on: bool) -> Result<()> {
     let verb = if on { "freeze" } else { "thaw" };
     let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_micros(50);
+    let (file, value) = switch(directory, on);
     loop {
-        let (file, value) = match (directory.v2, on) {
-            (true, on) => ("cgroup.freeze", if on { "1" } else { "0" }),
-            (false, true) => ("freezer.state", "FROZEN"),
-            (false, false) => ("freezer.state", "THAWED"),
-        };
-        directory.write(file, value, || verb.to_owned())?;
+        // Again each time: v1 misses processes that were made while it froze the others.
+        match directory.write(file, value, || verb.to_owned()) {
+            // It has gone with all that was in it.
+            Err(error) if !on && (error.is(Errno::NOENT) || error.is(Errno::NODEV)) => return Ok(()),
+            result => result?,
+        }
         let done = if directory.v2 {
             let want = if on { "frozen 1" } else { "frozen 0" };
             directory.read("cgroup.events").is_ok_and(|text| text.lines().any(|line| line == want))
         } else {
-            directory.read("freezer.state").is_ok_and(|text| text.trim() == value)
+            directory.read(file).is_ok_and(|text| text.trim() == value)
         };
         if done {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(Error::host(
-                Step::Cgroup,
-                format!("{verb} the cgroup {}: not done after {} s", show(&directory.path), PATIENCE.as_secs()),
-            ));
+            let what = format!("{verb} the cgroup {}: not done after {} s", show(&directory.path), PATIENCE.as_secs());
+            let hint = if on { "a process hangs in the kernel" } else { "a cgroup above it is frozen" };
+            return Err(Error::host(Step::Cgroup, what).hint(hint));
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+/// The freezer's file and what is written there.
+fn switch(directory: &Directory, on: bool) -> (&'static str, &'static str) {
+    match (directory.v2, on) {
+        (true, on) => ("cgroup.freeze", if on { "1" } else { "0" }),
+        (false, true) => ("freezer.state", "FROZEN"),
+        (false, false) => ("freezer.state", "THAWED"),
     }
 }

@@ -27,6 +27,8 @@ pub enum Count {
     Optional,
     /// One or more.
     Many,
+    /// Any number, whatever they look like.
+    Any,
 }
 
 /// One verb.
@@ -163,6 +165,35 @@ pub const VERBS: &[Verb] = &[
         positionals: &[],
         stops: false,
         example: "hull list --format json",
+    },
+    Verb {
+        name: "pause",
+        about: "freeze all processes of a container",
+        options: &[],
+        positionals: &[ID],
+        stops: false,
+        example: "hull pause web",
+    },
+    Verb {
+        name: "resume",
+        about: "let a paused container go on",
+        options: &[],
+        positionals: &[ID],
+        stops: false,
+        example: "hull resume web",
+    },
+    Verb {
+        name: "ps",
+        about: "list the processes of a container, by their pids on the host",
+        options: &[choice(
+            "format",
+            Some('f'),
+            &["table", "json"],
+            "a table made by the host's ps, or the pids as JSON",
+        )],
+        positionals: &[ID, ("OPTION", Count::Any, "options of the host's ps [default: -ef]")],
+        stops: true,
+        example: "hull ps web -o pid,user,args",
     },
     Verb {
         name: "spec",

@@ -18,6 +18,9 @@ pub mod explain;
 pub mod features;
 pub mod kill;
 pub mod list;
+pub mod pause;
+pub mod ps;
+pub mod resume;
 pub mod run;
 pub mod spec;
 pub mod start;
@@ -53,6 +56,9 @@ pub fn execute(invocation: Invocation) -> Result<Done> {
         Verb::Kill { id, signal, all } => kill::kill(&globals, &id, signal, all),
         Verb::Delete { ids, force } => delete::delete(&globals, &ids, force),
         Verb::List { json, quiet } => list::list(&globals, json, quiet),
+        Verb::Pause { id } => pause::pause(&globals, &id),
+        Verb::Resume { id } => resume::resume(&globals, &id),
+        Verb::Ps { id, json, options } => ps::ps(&globals, &id, json, options),
         Verb::Spec { bundle, rootless } => spec::spec(&bundle, rootless),
         Verb::Explain { bundle, config, format } => explain::explain(&globals, &bundle, config.as_deref(), format),
         Verb::Features => features::features(),

@@ -14,7 +14,8 @@ pub fn kill(globals: &Globals, id: &str, signal: i32, all: bool) -> Result<()> {
     let not_running = || Error::status("container not running");
     let Some(state) = dir.load()? else { return Err(not_running()) };
     let whole_cgroup = signal == libc::SIGKILL && !state.own_pid_namespace;
-    if state.status() == Status::Stopped {
+    let status = state.status();
+    if status == Status::Stopped {
         if whole_cgroup {
             return Handle::open(&state.cgroup)?.kill(signal);
         }
@@ -37,6 +38,10 @@ pub fn kill(globals: &Globals, id: &str, signal: i32, all: bool) -> Result<()> {
             }
         }
         result => {
+            // On v1 a frozen process dies only when it is thawed.
+            if signal == libc::SIGKILL && result.is_ok() && status == Status::Paused {
+                Handle::open(&state.cgroup)?.freeze(false)?;
+            }
             result.err_at(Step::Kill, "pidfd_send_signal", || format!("send signal {signal} to process {}", init.pid))
         }
     }

@@ -9,6 +9,8 @@ pub mod delete;
 pub mod foreground;
 pub mod kill;
 pub mod notify;
+pub mod pause;
+pub mod ps;
 pub mod run;
 pub mod start;
 pub mod state;

@@ -106,6 +106,11 @@ fn read_stat(pid: i32) -> Option<Stat> {
     Stat::from_read(&text[..]).ok()
 }
 
+/// The parent of a process; None when the process has gone.
+pub fn parent_of(pid: i32) -> Option<i32> {
+    read_stat(pid).map(|stat| stat.ppid)
+}
+
 /// Whether a process that forked from hull has got past its execve: None when it has gone without a trace.
 pub fn has_executed(pid: i32) -> Option<bool> {
     read_stat(pid).map(|stat| stat.flags & PF_FORKNOEXEC == 0)
