@@ -26,7 +26,6 @@
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -35,8 +34,8 @@ use rustix::process::{WaitIdOptions, waitid};
 
 use super::foreground::Stdio;
 use super::state::{Intent, Process, Stage, State, StateDir, Status};
-use super::sync::{Channel, Sync, pair, recv_packet};
-use super::{CreateOptions, Globals};
+use super::sync::{self, Channel, Sync, pair, recv_packet};
+use super::{CreateOptions, Globals, engine};
 use crate::cgroup::{self, Handle};
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::host::HostFacts;
@@ -63,13 +62,7 @@ pub fn create(globals: &Globals, options: &CreateOptions) -> Result<()> {
 /// Where init could not protect hull's executable by itself, all was undone: hull runs itself again, from a copy in memory.
 /// What comes back is an error.
 pub fn again_from_copy(error: Error, options: &CreateOptions) -> Error {
-    if !steps::exe::can_run_from_copy(&error) {
-        return error;
-    }
-    match steps::process::keep_preserved(options.preserve_fds.saturating_add(listen_fds())) {
-        Ok(()) => steps::exe::run_from_copy(),
-        Err(error) => error,
-    }
+    steps::exe::again_from_copy(error, options.preserve_fds.saturating_add(listen_fds()))
 }
 
 /// Everything that is known before anything is touched.
@@ -141,7 +134,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     let plan = &prepared.plan;
 
     trace::step("1 state directory, start socket, socketpair");
-    let console = options.console_socket.as_deref().map(connect_console).transpose()?;
+    let console = options.console_socket.as_deref().map(engine::connect_console).transpose()?;
     let dir = StateDir::create(&globals.root, &plan.id)?;
     let mut undo = Undo { dir: Some(dir), cgroup: None, child: None, poststop: None };
     let mut state = State::creating(&plan.id, intent(plan))?;
@@ -158,7 +151,6 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     let back = steps::namespaces::join_for_clone(&joins)?;
 
     trace::step("4 clone init");
-    assert_one_thread();
     let (cloned, cloned_into) = spawn(plan, &joins, undo.cgroup().clone_into())?;
     let (pid, pidfd) = match cloned {
         Cloned::Child => {
@@ -192,7 +184,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     undo.dir().store_config(&prepared.text)?;
     if plan.sync.namespaces_ready {
         trace::step("9 wait for the namespaces");
-        let Sync::NamespacesReady(unreachable) = expect(&channel, &undo)?.0 else { return Err(out_of_order()) };
+        let Sync::NamespacesReady(unreachable) = expect(&channel, &undo)?.0 else { return Err(sync::out_of_order()) };
         let sources = clone_sources(plan, &undo, &unreachable)?;
         let fds: Vec<_> = sources.iter().map(AsFd::as_fd).collect();
         trace::step("10 hand over the sources that init cannot reach");
@@ -201,7 +193,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
 
     if plan.sync.hooks {
         trace::step("13 wait for the root file system");
-        let Sync::RootfsReady = expect(&channel, &undo)?.0 else { return Err(out_of_order()) };
+        let Sync::RootfsReady = expect(&channel, &undo)?.0 else { return Err(sync::out_of_order()) };
         trace::step("13 hooks prestart and createRuntime");
         undo.poststop = Some((&plan.hooks.poststop, state.to_json(Status::Stopped)));
         let json = state.to_json(Status::Creating);
@@ -214,7 +206,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     }
 
     trace::step("18 wait for init to be ready");
-    let (Sync::Ready, mut fds) = expect(&channel, &undo)? else { return Err(out_of_order()) };
+    let (Sync::Ready, mut fds) = expect(&channel, &undo)? else { return Err(sync::out_of_order()) };
     trace::step("18 hand on the terminal, write the state and the pid file");
     let terminal = plan.process.terminal.then(|| fds.remove(0));
     let terminal = match (&console, terminal) {
@@ -235,10 +227,10 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     state.stage = Stage::Created;
     undo.dir().store(&state)?;
     if let Some(path) = &options.pidfd_socket {
-        send_pidfd(path, undo.child.as_ref().expect("init was cloned"))?;
+        engine::send_pidfd(path, "standard", undo.child.as_ref().expect("init was cloned"))?;
     }
     if let Some(path) = &options.pid_file {
-        write_pid_file(path, pid)?;
+        engine::write_pid_file(path, pid)?;
     }
 
     trace::step("19 let init go");
@@ -292,7 +284,7 @@ fn init_steps(
 ) -> Result<Infallible> {
     let plan = &prepared.plan;
     let process = &plan.process;
-    let Listener::Setup(channel) = who else { return Err(out_of_order()) };
+    let Listener::Setup(channel) = who else { return Err(sync::out_of_order()) };
 
     // ── Here: setup's ids and capabilities, or all capabilities of a user namespace without ids; the host's mounts.
     trace::become_side(Side::Init);
@@ -300,7 +292,7 @@ fn init_steps(
     steps::process::die_with_parent(true)?;
     let mut host_pid = 0;
     if plan.sync.mapped {
-        let Some((Sync::Mapped(pid), _)) = channel.recv()? else { return Err(setup_gone()) };
+        let Some((Sync::Mapped(pid), _)) = channel.recv()? else { return Err(sync::setup_gone()) };
         host_pid = pid;
     }
     trace::step("7 namespaces");
@@ -338,7 +330,7 @@ fn init_steps(
         let unreachable = steps::mounts::unreachable(&plan.rootfs, &plan.mounts);
         channel.send(&Sync::NamespacesReady(unreachable.clone()), &[])?;
         trace::step("11 wait for the host's part");
-        let Some((Sync::HostReady, fds)) = channel.recv()? else { return Err(setup_gone()) };
+        let Some((Sync::HostReady, fds)) = channel.recv()? else { return Err(sync::setup_gone()) };
         given = unreachable.into_iter().zip(fds).collect();
     }
 
@@ -353,7 +345,7 @@ fn init_steps(
     if plan.sync.hooks {
         trace::step("12 wait for the hooks");
         channel.send(&Sync::RootfsReady, &[])?;
-        let Some((Sync::HooksDone, _)) = channel.recv()? else { return Err(setup_gone()) };
+        let Some((Sync::HooksDone, _)) = channel.recv()? else { return Err(sync::setup_gone()) };
     }
 
     trace::step("15 createContainer hooks, pivot_root");
@@ -425,7 +417,7 @@ fn init_steps(
     let start = wait_for_start(channel, &listener)?;
     let Some(start) = start else {
         *who = Listener::Nobody;
-        return Err(setup_gone());
+        return Err(sync::setup_gone());
     };
     drop(listener);
 
@@ -462,21 +454,12 @@ fn init_steps(
     Err(steps::process::exec_error(&program, execve(&program, &argv, &envp)))
 }
 
-/// init comes to life, in its v2 cgroup where the kernel allows that (the second answer); the one place where a process
-/// is cloned for a container.
+/// init comes to life, in its v2 cgroup where the kernel allows that (the second answer).
 fn spawn(plan: &Plan, joins: &[Opened<'_>], cgroup: Option<BorrowedFd<'_>>) -> Result<(Cloned, bool)> {
-    let flags = plan.namespaces.clone;
-    if plan.namespaces.spawn == Spawn::ThroughUserns {
-        return spawn_through_userns(plan, joins).map(|cloned| (cloned, false));
+    match plan.namespaces.spawn {
+        Spawn::ThroughUserns => spawn_through_userns(plan, joins).map(|cloned| (cloned, false)),
+        Spawn::Straight => super::spawn::spawn(plan.namespaces.clone, cgroup, "clone init"),
     }
-    let cloned = match clone3(flags, cgroup, libc::SIGCHLD) {
-        // No internal processes, not delegated, an old kernel or an outer filter: a write does it afterwards.
-        Err(e) if cgroup.is_some() && !matches!(e.raw_os_error(), Some(libc::ENOSPC | libc::EAGAIN | libc::ENOMEM)) => {
-            clone3(flags, None, libc::SIGCHLD).map(|cloned| (cloned, false))
-        }
-        result => result.map(|cloned| (cloned, cgroup.is_some())),
-    };
-    cloned.err_at(Step::Spawn, "clone3", || "clone init").map_err(limits_hint)
 }
 
 /// The exception to "one clone": a hop joins the user namespace, makes the pid namespace there, and clones init as its
@@ -512,20 +495,6 @@ fn spawn_through_userns(plan: &Plan, joins: &[Opened<'_>]) -> Result<Cloned> {
         Some((Sync::Mapped(pid), mut fds)) if !fds.is_empty() => Ok(Cloned::Parent { pid, pidfd: fds.remove(0) }),
         _ => Err(Error::host(Step::Spawn, "clone init: the hop into the user namespace died")),
     }
-}
-
-/// What the kernel means by "no space" and "try again" when it makes a process.
-fn limits_hint(error: Error) -> Error {
-    if error.is(Errno::NOSPC) {
-        return error.hint("a limit of /proc/sys/user/max_*_namespaces is reached, or namespaces nest too deep");
-    }
-    if error.is(Errno::AGAIN) {
-        return error.hint("a limit on processes is reached: pids.max of the cgroup, RLIMIT_NPROC or kernel.pid_max");
-    }
-    if error.is(Errno::PERM) {
-        return error.hint("not root: namespaces need a user namespace in /linux/namespaces with mappings; `hull spec --rootless` shows one");
-    }
-    error
 }
 
 /// What has to be opened while the host's files can be seen, and before init's mount namespace is made.
@@ -642,53 +611,6 @@ fn start_socket(dir: &StateDir) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-fn connect_console(path: &Path) -> Result<OwnedFd> {
-    connect(path, "console socket")
-}
-
-/// Connects to an engine's socket without waiting for a listener that does not accept.
-pub fn connect(path: &Path, what: &str) -> Result<OwnedFd> {
-    let subject = || format!("connect to the {what} {}", show(path));
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).err_at(
-        Step::Console,
-        "socket",
-        subject,
-    )?;
-    // By the directory's descriptor, since a path of an engine's may be longer than an address has room for.
-    let (parent, name) =
-        (path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")), path.file_name());
-    let directory = rustix::fs::open(
-        parent,
-        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .err_at(Step::Console, "open", subject)?;
-    use std::os::fd::AsRawFd;
-    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name.unwrap_or_default());
-    let address = SocketAddrUnix::new(short).err_at(Step::Console, "connect", subject)?;
-    rustix::net::connect(&socket, &address).err_at(Step::Console, "connect", subject)?;
-    Ok(socket)
-}
-
-fn send_pidfd(path: &Path, pidfd: &OwnedFd) -> Result<()> {
-    let socket = connect(path, "pidfd socket")?;
-    super::sync::send_packet(socket.as_fd(), b"standard", &[pidfd.as_fd()])
-}
-
-/// Puts the pid file in place by rename: a reader sees a whole number or no file. No newline, as go-runc wants it.
-fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
-    let subject = || format!("write the pid file {}", show(path));
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}", std::process::id()));
-    let temporary = path.with_file_name(name);
-    std::fs::write(&temporary, pid.to_string()).err_at(Step::State, "open", subject)?;
-    std::fs::rename(&temporary, path).err_at(Step::State, "rename", subject).inspect_err(|_| {
-        let _ = std::fs::remove_file(&temporary);
-    })
-}
-
 /// Descriptors that a socket-activated caller passes on count only if they are meant for this process.
 fn listen_fds() -> u32 {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
@@ -703,22 +625,6 @@ fn check_rootfs(plan: &Plan) -> Result<()> {
         return Err(Error::call(Step::Mount, "stat", Errno::NOTDIR, subject()));
     }
     Ok(())
-}
-
-/// clone3 copies one thread: a second one would leave its locks held for ever in the child.
-fn assert_one_thread() {
-    debug_assert!(
-        std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count) == 1,
-        "hull has one thread when it clones"
-    );
-}
-
-fn out_of_order() -> Error {
-    Error::bug(Step::Sync, "setup and init lost step with each other")
-}
-
-fn setup_gone() -> Error {
-    Error::host(Step::Sync, "wait for setup: it has gone")
 }
 
 /// The next point that init says; its own error, or how it died, if it says none.
@@ -760,17 +666,8 @@ impl Undo<'_> {
 
     /// From init's wait status and its cgroup's counters, when it left without a word.
     fn how_init_died(&self) -> Error {
-        let Some(child) = &self.child else { return out_of_order() };
-        let _ = hooks::wait_end(child, Duration::from_secs(5));
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let how = match waitid(rustix::process::WaitId::PidFd(child.as_fd()), options) {
-            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
-                (Some(code), _) => format!("left with status {code}"),
-                (_, Some(signal)) => format!("was killed by signal {signal}"),
-                _ => "died".into(),
-            },
-            _ => "does not answer".into(),
-        };
+        let Some(child) = &self.child else { return sync::out_of_order() };
+        let how = super::spawn::how_it_ended(child);
         let error = Error::host(Step::Sync, format!("init {how} before the container was created"));
         match self.cgroup.as_ref().and_then(Handle::oom_kills) {
             Some(kills) if kills > 0 => error.hint("killed by the memory limit of its cgroup (out of memory)"),

@@ -6,12 +6,14 @@ use crate::plan::CgroupManager;
 
 pub mod create;
 pub mod delete;
+pub mod engine;
 pub mod foreground;
 pub mod kill;
 pub mod notify;
 pub mod pause;
 pub mod ps;
 pub mod run;
+pub mod spawn;
 pub mod start;
 pub mod state;
 pub mod sync;

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use serde_json::value::RawValue;
 
-use super::create::connect;
+use super::engine::connect;
 use super::state::{State, Status};
 use super::sync::send_packet;
 use crate::error::{Error, Result, Step};

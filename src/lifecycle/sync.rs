@@ -141,6 +141,16 @@ pub fn recv_packet(socket: BorrowedFd<'_>, buffer: &mut [u8], fds: &mut Vec<Owne
     Ok(received.bytes)
 }
 
+/// The peer said something else than its column has here.
+pub fn out_of_order() -> Error {
+    Error::bug(Step::Sync, "setup and init lost step with each other")
+}
+
+/// setup has left: so does the process that it was to hand on.
+pub fn setup_gone() -> Error {
+    Error::host(Step::Sync, "wait for setup: it has gone")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

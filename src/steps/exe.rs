@@ -55,7 +55,7 @@ pub fn open_view() -> Result<View> {
     }
 }
 
-/// Protects init, in its own namespaces. An error of step Executable with blame Host asks setup for [`run_from_copy`].
+/// Protects init, in its own namespaces. An error of step Executable with blame Host asks setup for [`again_from_copy`].
 pub fn protect(view: View) -> Result<()> {
     let subject = || "run from a read-only view of hull's executable";
     let view = match view {
@@ -66,13 +66,20 @@ pub fn protect(view: View) -> Result<()> {
     sys::exe::run_from(view.as_fd()).err_at(Step::Executable, "prctl(PR_SET_MM)", subject)
 }
 
-/// Whether [`protect`] failed in a way that [`run_from_copy`] can cure.
-pub fn can_run_from_copy(error: &Error) -> bool {
-    error.step == Step::Executable && error.blame == Blame::Host
+/// Where [`protect`] failed in a way that a copy can cure, executes hull again from one, with the `preserved` descriptors
+/// from 3 on. Whatever comes back is an error.
+pub fn again_from_copy(error: Error, preserved: u32) -> Error {
+    if error.step != Step::Executable || error.blame != Blame::Host {
+        return error;
+    }
+    match super::process::keep_preserved(preserved) {
+        Ok(()) => run_from_copy(),
+        Err(error) => error,
+    }
 }
 
 /// Executes hull again from a sealed copy in memory, with the same arguments; only returns on failure.
-pub fn run_from_copy() -> Error {
+fn run_from_copy() -> Error {
     match sealed_copy() {
         Ok(copy) => {
             let error = sys::exe::execute(copy.as_fd(), &sys::exe::arguments());

@@ -1,0 +1,64 @@
+//! What setup hands to the engine that called it: the terminal, a pidfd, the pid file. A socket on which nobody listens is
+//! an error at once, never a wait.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::sync::send_packet;
+use crate::error::{ErrAt, Result, Step, show};
+
+/// The socket of --console-socket.
+pub fn connect_console(path: &Path) -> Result<OwnedFd> {
+    connect(path, "console socket")
+}
+
+/// Connects to an engine's socket without waiting for a listener that does not accept.
+pub fn connect(path: &Path, what: &str) -> Result<OwnedFd> {
+    let subject = || format!("connect to the {what} {}", show(path));
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).err_at(
+        Step::Console,
+        "socket",
+        subject,
+    )?;
+    // By the directory's descriptor, since a path of an engine's may be longer than an address has room for.
+    let (parent, name) =
+        (path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")), path.file_name());
+    let directory = rustix::fs::open(
+        parent,
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .err_at(Step::Console, "open", subject)?;
+    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name.unwrap_or_default());
+    let address = SocketAddrUnix::new(short).err_at(Step::Console, "connect", subject)?;
+    rustix::net::connect(&socket, &address).err_at(Step::Console, "connect", subject)?;
+    Ok(socket)
+}
+
+/// The terminal's master, under the name that runc gives it.
+pub fn send_terminal(socket: &OwnedFd, master: &OwnedFd) -> Result<()> {
+    send_packet(socket.as_fd(), b"/dev/ptmx", &[master.as_fd()])
+        .map_err(|e| e.hint("the console socket of --console-socket"))
+}
+
+/// A pidfd, under runc's names: "standard" for init, "setns" for a process that exec adds.
+pub fn send_pidfd(path: &Path, name: &str, pidfd: &OwnedFd) -> Result<()> {
+    let socket = connect(path, "pidfd socket")?;
+    send_packet(socket.as_fd(), name.as_bytes(), &[pidfd.as_fd()])
+}
+
+/// Puts the pid file in place by rename: a reader sees a whole number or no file. No newline, as go-runc wants it.
+pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let subject = || format!("write the pid file {}", show(path));
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}", std::process::id()));
+    let temporary = path.with_file_name(name);
+    std::fs::write(&temporary, pid.to_string()).err_at(Step::State, "open", subject)?;
+    std::fs::rename(&temporary, path).err_at(Step::State, "rename", subject).inspect_err(|_| {
+        let _ = std::fs::remove_file(&temporary);
+    })
+}

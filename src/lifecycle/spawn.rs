@@ -1,0 +1,60 @@
+//! The one place where a process is cloned for a container: straight into its v2 cgroup where the kernel allows that.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use crate::error::{ErrAt, Error, Result, Step};
+use crate::steps::hooks;
+use crate::sys::clone::{Cloned, clone3};
+
+/// Clones this process; the second answer says whether the clone is in `cgroup` already.
+pub fn spawn(flags: u64, cgroup: Option<BorrowedFd<'_>>, what: &str) -> Result<(Cloned, bool)> {
+    assert_one_thread();
+    let cloned = match clone3(flags, cgroup, libc::SIGCHLD) {
+        // No internal processes, not delegated, an old kernel or an outer filter: a write does it afterwards.
+        Err(e) if cgroup.is_some() && !matches!(e.raw_os_error(), Some(libc::ENOSPC | libc::EAGAIN | libc::ENOMEM)) => {
+            clone3(flags, None, libc::SIGCHLD).map(|cloned| (cloned, false))
+        }
+        result => result.map(|cloned| (cloned, cgroup.is_some())),
+    };
+    cloned.err_at(Step::Spawn, "clone3", || what).map_err(limits_hint)
+}
+
+/// What the kernel means by "no space" and "try again" when it makes a process.
+fn limits_hint(error: Error) -> Error {
+    if error.is(Errno::NOSPC) {
+        return error.hint("a limit of /proc/sys/user/max_*_namespaces is reached, or namespaces nest too deep");
+    }
+    if error.is(Errno::AGAIN) {
+        return error.hint("a limit on processes is reached: pids.max of the cgroup, RLIMIT_NPROC or kernel.pid_max");
+    }
+    if error.is(Errno::PERM) {
+        return error.hint("not root: namespaces need a user namespace in /linux/namespaces with mappings; `hull spec --rootless` shows one");
+    }
+    error
+}
+
+/// clone3 copies one thread: a second one would leave its locks held for ever in the child.
+fn assert_one_thread() {
+    debug_assert!(
+        std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count) == 1,
+        "hull has one thread when it clones"
+    );
+}
+
+/// How a child that left without a word ended, from its wait status.
+pub fn how_it_ended(child: &OwnedFd) -> String {
+    let _ = hooks::wait_end(child, Duration::from_secs(5));
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match waitid(WaitId::PidFd(child.as_fd()), options) {
+        Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => format!("left with status {code}"),
+            (_, Some(signal)) => format!("was killed by signal {signal}"),
+            _ => "died".into(),
+        },
+        _ => "does not answer".into(),
+    }
+}
