@@ -273,13 +273,13 @@ pub fn set_labels(proc: &ProcFs, process: &Process) -> Result<()> {
         let value = format!("exec {profile}");
         // The file of AppArmor's own where the kernel has it (5.8), else the one that the modules share.
         let file = proc
-            .open_write("thread-self/attr/apparmor/exec", Step::Label, subject)
-            .or_else(|_| proc.open_write("thread-self/attr/exec", Step::Label, subject))?;
+            .open_own("attr/apparmor/exec", Step::Label, subject)
+            .or_else(|_| proc.open_own("attr/exec", Step::Label, subject))?;
         rustix::io::write(&file, value.as_bytes()).err_at(Step::Label, "write", subject)?;
     }
     if let Some(label) = &process.selinux_label {
         let subject = || format!("set the SELinux label {label:?} (/process/selinuxLabel)");
-        let file = proc.open_write("thread-self/attr/exec", Step::Label, subject)?;
+        let file = proc.open_own("attr/exec", Step::Label, subject)?;
         rustix::io::write(&file, label.as_bytes()).err_at(Step::Label, "write", subject)?;
     }
     Ok(())

@@ -31,6 +31,13 @@ impl ProcFs {
         }
     }
 
+    /// Opens a file of the calling thread's own for writing. The link `thread-self` is read first: opening follows none.
+    pub fn open_own(&self, path: &str, step: Step, subject: impl Fn() -> String) -> Result<OwnedFd> {
+        let own =
+            rustix::fs::readlinkat(self.0.as_fd(), "thread-self", Vec::new()).err_at(step, "readlinkat", &subject)?;
+        self.open_write(&format!("{}/{path}", own.to_string_lossy()), step, subject)
+    }
+
     /// Opens a file beneath it for writing.
     pub fn open_write(&self, path: &str, step: Step, subject: impl Fn() -> String) -> Result<OwnedFd> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -87,4 +94,20 @@ pub fn pid_on_host() -> Result<i32> {
         .ok()
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| Error::host(Step::Sync, "read the link /proc/self: it is no number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_callers_own_files_open() {
+        let proc = host().unwrap();
+        let subject = || "test".to_owned();
+        let own = proc.open_own("comm", Step::Label, subject).unwrap();
+        let tid = rustix::thread::gettid().as_raw_nonzero();
+        let wanted = rustix::fs::stat(format!("/proc/self/task/{tid}/comm")).unwrap();
+        assert_eq!(fstat(&own).unwrap().st_ino, wanted.st_ino);
+        assert!(proc.open_write("self/comm", Step::Label, subject).unwrap_err().is(Errno::LOOP));
+    }
 }
