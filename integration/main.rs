@@ -8,6 +8,7 @@
 
 #![allow(missing_docs, reason = "a test program has no callers")]
 
+mod attributes;
 mod badinput;
 mod cgroups;
 mod crash;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         pause::cases(),
         ps::cases(),
         process::cases(),
+        attributes::cases(),
         mounts::cases(),
         namespaces::cases(),
         userns::cases(),

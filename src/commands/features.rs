@@ -11,7 +11,7 @@ use crate::Result;
 use crate::error::Step;
 use crate::plan::hooks::Hooks;
 use crate::plan::namespaces::Kind;
-use crate::plan::{mounts, seccomp};
+use crate::plan::{memory_policy, mounts, seccomp};
 use crate::sys;
 
 /// Prints the features.
@@ -45,7 +45,7 @@ pub struct Supported {
     /// linux.intelRdt: schemata; monitoring.
     pub intel_rdt: Option<(bool, bool)>,
     /// linux.memoryPolicy: modes; flags.
-    pub memory_policy: Option<(&'static [&'static str], &'static [&'static str])>,
+    pub memory_policy: Option<(Vec<&'static str>, Vec<&'static str>)>,
     /// linux.netDevices.
     pub net_devices: bool,
     /// Idmapped mounts.
@@ -95,6 +95,10 @@ fn supported() -> Supported {
         }),
         apparmor: true,
         selinux: true,
+        memory_policy: Some((
+            memory_policy::MODES.iter().map(|row| row.0).collect(),
+            memory_policy::FLAGS.iter().map(|row| row.0).collect(),
+        )),
         idmap: true,
         unsafe_annotations: &[seccomp::FAIL_UNKNOWN_ANNOTATION],
         ..Supported::default()
@@ -199,7 +203,7 @@ impl<'a> Features<'a> {
                 apparmor: enabled(supported.apparmor),
                 selinux: enabled(supported.selinux),
                 intel_rdt: IntelRdt { enabled: supported.intel_rdt.is_some(), schemata, monitoring },
-                memory_policy: supported.memory_policy.map(|(modes, flags)| MemoryPolicy { modes, flags }),
+                memory_policy: supported.memory_policy.as_ref().map(|(modes, flags)| MemoryPolicy { modes, flags }),
                 mount_extensions: MountExtensions { idmap: enabled(supported.idmap) },
                 net_devices: enabled(supported.net_devices),
             },
@@ -233,7 +237,7 @@ mod tests {
             apparmor: true,
             selinux: true,
             intel_rdt: Some((true, true)),
-            memory_policy: Some((&["MPOL_BIND"], &[])),
+            memory_policy: Some((vec!["MPOL_BIND"], vec![])),
             net_devices: true,
             idmap: true,
             unsafe_annotations: &["org.systemd.property."],

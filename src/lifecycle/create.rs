@@ -376,6 +376,9 @@ fn init_steps(
     if !plan.no_new_keyring {
         steps::process::join_keyring(&plan.id)?;
     }
+    if let Some(policy) = &plan.memory_policy {
+        steps::process::set_memory_policy(policy)?;
+    }
     if let Some(persona) = process.personality {
         steps::process::set_personality(persona)?;
     }

@@ -256,6 +256,9 @@ fn process(plan: &Plan, out: &mut Lines) {
         out.add(format!("join a new session keyring _ses.{}", plan.id), "keyctl", "")
             .sh(format!("keyctl session _ses.{} ...", plan.id));
     }
+    if let Some(policy) = &plan.memory_policy {
+        out.add(format!("take memory by the policy {}", policy.name), "set_mempolicy", "/linux/memoryPolicy");
+    }
     if process.personality.is_some() {
         out.add("set the execution domain", "personality", "/linux/personality");
     }

@@ -13,6 +13,7 @@ use cgroup::Cgroup;
 use devices::Devices;
 use hooks::Hooks;
 use idmap::IdMaps;
+use memory_policy::MemoryPolicy;
 use mounts::Mount;
 use namespaces::{Kind, Namespaces};
 use process::Process;
@@ -25,9 +26,11 @@ pub mod devices;
 pub mod explain;
 pub mod hooks;
 pub mod idmap;
+pub mod memory_policy;
 pub mod mounts;
 pub mod namespaces;
 pub mod process;
+pub mod ranges;
 pub mod rootfs;
 pub mod seccomp;
 pub mod sysctl;
@@ -100,6 +103,8 @@ pub struct Plan {
     pub sysctls: Vec<Sysctl>,
     /// --no-new-keyring.
     pub no_new_keyring: bool,
+    /// NUMA memory policy.
+    pub memory_policy: Option<MemoryPolicy>,
     /// The program.
     pub process: Process,
     /// Descriptors from 3 on that the program keeps.
@@ -156,6 +161,7 @@ impl Plan {
         let context = seccomp::Context { audit_arch: host.audit_arch, fail_unknown };
         let seccomp = linux.and_then(|l| l.seccomp.as_ref()).map(|s| seccomp::compile(s, &context)).transpose()?;
         notes.extend(seccomp.iter().flat_map(|filter| filter.notes.iter().cloned()));
+        let memory_policy = linux.and_then(|l| l.memory_policy.as_ref()).map(memory_policy::plan).transpose()?;
         let sync = SyncPoints {
             mapped: idmaps.is_some() || cgroup.joined_by_write() || hooks.in_init(),
             namespaces_ready: idmaps.is_some(),
@@ -176,6 +182,7 @@ impl Plan {
             hooks,
             sysctls,
             no_new_keyring: options.no_new_keyring,
+            memory_policy,
             process,
             preserve_fds: options.preserve_fds,
             seccomp,
@@ -216,11 +223,7 @@ fn version(spec: &Spec<'_>) -> Result<()> {
 /// What this version of hull does not do is refused, never left out in silence.
 fn not_yet(linux: Option<&spec::Linux<'_>>) -> Result<()> {
     let Some(linux) = linux else { return Ok(()) };
-    for (name, asked) in [
-        ("netDevices", !linux.net_devices.is_empty()),
-        ("intelRdt", linux.intel_rdt.is_some()),
-        ("memoryPolicy", linux.memory_policy.is_some()),
-    ] {
+    for (name, asked) in [("netDevices", !linux.net_devices.is_empty()), ("intelRdt", linux.intel_rdt.is_some())] {
         if asked {
             return Err(Error::spec(format!("/linux/{name}"), "is not supported by this version of hull"));
         }

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::error::{Blame, ErrAt, Error, Result, Step};
+use crate::plan::memory_policy::MemoryPolicy;
 use crate::plan::process::{Capabilities, Process, Rlimit, Scheduler, User};
 use crate::steps::procfs::ProcFs;
 use crate::sys;
@@ -264,6 +265,20 @@ pub fn set_personality(persona: u32) -> Result<()> {
         "personality",
         || "set the execution domain (/linux/personality)",
     )
+}
+
+/// set_mempolicy(2).
+pub fn set_memory_policy(policy: &MemoryPolicy) -> Result<()> {
+    sys::process::set_memory_policy(policy.mode, &policy.nodes)
+        .err_at(Step::Process, "set_mempolicy", || {
+            format!("set the memory policy {} (/linux/memoryPolicy)", policy.name)
+        })
+        .map_err(|e| match e.is(Errno::INVAL) {
+            true => {
+                e.hint("the machine lacks such a node, cpuset.mems does not allow it, or the kernel lacks the mode")
+            }
+            false => e,
+        })
 }
 
 /// Writes the labels that the next execve takes: AppArmor's and SELinux's.

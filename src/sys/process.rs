@@ -129,6 +129,15 @@ pub fn set_io_priority(pid: i32, priority: i32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid, priority) })
 }
 
+/// set_mempolicy(2) of the caller, which execve keeps: a mode with its flags, and a bit for each node.
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> io::Result<()> {
+    // The kernel takes one bit less than it is told.
+    let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
+    let mask = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
+    // SAFETY: the kernel reads `bits` - 1 bits, which `nodes` has (on 64-bit machines, whose long is a u64), or nothing.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) })
+}
+
 /// close_range(2) with CLOSE_RANGE_CLOEXEC: every descriptor from `first` on ends at execve.
 pub fn cloexec_from(first: u32) -> io::Result<()> {
     // SAFETY: only numbers are passed; no descriptor is closed.
