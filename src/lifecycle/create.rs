@@ -127,6 +127,10 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// The terminal's master, where no console socket took it.
     pub terminal: Option<OwnedFd>,
+    /// Its state directory, still locked.
+    pub dir: StateDir,
+    /// What state.json says now.
+    pub state: State,
 }
 
 /// The left column. Here: the caller's privilege and the host's namespaces, from the first line to the last.
@@ -235,8 +239,8 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
 
     trace::step("19 let init go");
     channel.send(&Sync::Created, &[]).map_err(|e| died(&undo, e))?;
-    let pidfd = undo.defuse();
-    Ok(Created { init: state.init.expect("init was cloned"), pidfd, terminal })
+    let (dir, pidfd) = undo.defuse();
+    Ok(Created { init: state.init.expect("init was cloned"), pidfd, terminal, dir, state })
 }
 
 /// What init takes over from setup's memory and descriptors.
@@ -560,6 +564,7 @@ fn intent(plan: &Plan) -> Intent {
         cgroup: cgroup::Saved::planned(&plan.cgroup),
         own_pid_namespace: plan.namespaces.own(Kind::Pid),
         host_mounts: !plan.namespaces.own(Kind::Mount),
+        late_hooks: !(plan.hooks.poststart.is_empty() && plan.hooks.poststop.is_empty()),
     }
 }
 
@@ -660,11 +665,10 @@ impl Undo<'_> {
         self.cgroup.as_ref().expect("the cgroup is made before the clone")
     }
 
-    fn defuse(mut self) -> OwnedFd {
-        self.dir.take();
+    fn defuse(mut self) -> (StateDir, OwnedFd) {
         self.cgroup.take();
         self.poststop.take();
-        self.child.take().expect("init was cloned")
+        (self.dir.take().expect("the state directory is made first"), self.child.take().expect("init was cloned"))
     }
 
     /// From init's wait status and its cgroup's counters, when it left without a word.

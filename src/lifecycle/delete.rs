@@ -124,6 +124,9 @@ fn unescape(field: &str) -> String {
 
 /// Their failures are warnings: the container is gone, whatever they say.
 fn run_poststop(dir: &StateDir, state: &State) {
+    if !state.late_hooks {
+        return;
+    }
     let Ok(text) = dir.load_config() else { return };
     let Ok(hooks) = load::parse(&text).and_then(|(spec, _)| Hooks::new(spec.hooks.as_ref())) else { return };
     let json = state.to_json(Status::Stopped);

@@ -2,9 +2,8 @@
 
 use std::os::fd::AsFd;
 
-use super::create::{again_from_copy, prepare, setup};
+use super::create::{Created, again_from_copy, prepare, setup};
 use super::foreground::Foreground;
-use super::state::StateDir;
 use super::{CreateOptions, Globals, delete, start};
 use crate::error::{ErrAt, Result, Step};
 use crate::trace;
@@ -26,23 +25,18 @@ fn create_and_start(globals: &Globals, options: &CreateOptions) -> Result<i32> {
         (Some(foreground), stdio)
     };
     let created = setup(&prepared, globals, options, stdio).map_err(|error| again_from_copy(error, options))?;
+    let Created { init, pidfd, terminal, dir, state } = created;
 
-    let dir = StateDir::open(&globals.root, &options.id)?;
-    dir.lock()?;
-    let state = dir.load()?;
     trace::step("20 let init go, wait for its execve");
-    let started = start::release(&dir, created.init, &created.pidfd).and_then(|()| {
+    let started = start::release(&dir, init, &pidfd).and_then(|()| {
         dir.remove_socket();
-        match &state {
-            Some(state) => start::run_poststart(state, &plan.hooks, &created.pidfd),
-            None => Ok(()),
-        }
+        start::run_poststart(&state, &plan.hooks, &pidfd)
     });
     let result = match (started, foreground) {
         (Err(error), foreground) => {
             drop(foreground);
-            let _ = crate::sys::signal::pidfd_send(created.pidfd.as_fd(), libc::SIGKILL);
-            reap(&created.pidfd);
+            let _ = crate::sys::signal::pidfd_send(pidfd.as_fd(), libc::SIGKILL);
+            reap(&pidfd);
             Err(error)
         }
         (Ok(()), None) => return Ok(0),
@@ -50,7 +44,7 @@ fn create_and_start(globals: &Globals, options: &CreateOptions) -> Result<i32> {
             // Other verbs may work on the container while its program runs.
             drop(dir);
             trace::step("22 wait for the program");
-            let status = foreground.attend(created.init, &created.pidfd, created.terminal)?;
+            let status = foreground.attend(init, &pidfd, terminal)?;
             if options.keep {
                 return Ok(status);
             }

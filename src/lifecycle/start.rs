@@ -47,10 +47,12 @@ fn start_locked(globals: &Globals, id: &str) -> Result<()> {
     let Some(pidfd) = init.open()? else {
         return Err(Error::status("cannot start a container that has stopped"));
     };
-    let text = dir.load_config()?;
-    let hooks = {
+    let hooks = if state.late_hooks {
+        let text = dir.load_config()?;
         let (spec, _) = load::parse(&text)?;
         Hooks::new(spec.hooks.as_ref())?
+    } else {
+        Hooks::default()
     };
     trace::step("let init go, wait for its execve");
     release(&dir, init, &pidfd)?;

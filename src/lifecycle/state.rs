@@ -155,6 +155,8 @@ pub struct State {
     pub own_pid_namespace: bool,
     /// It has no mount namespace: what it mounts beneath its rootfs stays on the host until delete.
     pub host_mounts: bool,
+    /// It has poststart or poststop hooks: only then do start and delete read the copy of config.json.
+    pub late_hooks: bool,
 }
 
 /// What is known of a container before it is made.
@@ -172,6 +174,8 @@ pub struct Intent {
     pub own_pid_namespace: bool,
     /// It gets no mount namespace.
     pub host_mounts: bool,
+    /// It has poststart or poststop hooks.
+    pub late_hooks: bool,
 }
 
 impl State {
@@ -191,6 +195,7 @@ impl State {
             cgroup: intent.cgroup,
             own_pid_namespace: intent.own_pid_namespace,
             host_mounts: intent.host_mounts,
+            late_hooks: intent.late_hooks,
         })
     }
 

@@ -13,6 +13,8 @@ pub const READ: u32 = 2;
 /// Opening for writing.
 pub const WRITE: u32 = 4;
 const ALL: u32 = MKNOD | READ | WRITE;
+/// At six instructions each the longest jump still fits into the 15 bits that it has.
+const MAX_EXCEPTIONS: usize = 5000;
 
 /// Block or character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +99,10 @@ impl DeviceRules {
         for (kind, major, minor, access) in IMPLICIT {
             state.apply(true, Exception { kind, major, minor, access });
         }
+        if state.exceptions.len() > MAX_EXCEPTIONS {
+            let what = format!("come to {} exceptions; {MAX_EXCEPTIONS} are possible", state.exceptions.len());
+            return Err(Error::spec("/linux/resources/devices", what));
+        }
         Ok(state)
     }
 
@@ -134,7 +140,8 @@ impl DeviceRules {
         lines
     }
 
-    /// The program for v2, as instructions of eBPF.
+    /// The program for v2, as instructions of eBPF: by kind, then by major number, so that the kernel's verifier, whose time
+    /// is most of what a device program costs, follows few branches. The order of exceptions has no meaning.
     pub fn program(&self) -> Vec<u64> {
         let mut code = vec![
             // r2 = type, r3 = access, r4 = major, r5 = minor of struct bpf_cgroup_dev_ctx in r1
@@ -145,35 +152,88 @@ impl DeviceRules {
             insn(LDX_W, 4, 1, 4, 0),
             insn(LDX_W, 5, 1, 8, 0),
         ];
-        for exception in &self.exceptions {
-            let mut tests: Vec<(u8, u8, u32)> = vec![(JNE32_IMM, 2, if exception.kind == Kind::Block { 1 } else { 2 })];
-            tests.extend(exception.major.map(|major| (JNE32_IMM, 4, major)));
-            tests.extend(exception.minor.map(|minor| (JNE32_IMM, 5, minor)));
-            // Allowed if all that is asked for is in the exception; denied if any of it is.
-            let partial = if self.allow_by_default {
-                Some(exception.access)
-            } else {
-                (exception.access != ALL).then_some(!exception.access & ALL)
-            };
-            let skip_if = if self.allow_by_default { JEQ32_IMM } else { JNE32_IMM };
-            let len = tests.len() + if partial.is_some() { 3 } else { 0 } + 2;
-            let end = code.len() + len;
-            let to_end = |at: usize| (end - at - 1) as i16;
-            for (op, register, value) in tests {
-                code.push(insn(op, register, 0, to_end(code.len()), value));
+        // The places that jump to the one verdict of all exceptions, and those that jump to the default.
+        let (mut to_hit, mut to_default) = (Vec::new(), Vec::new());
+        for (kind, number) in [(Kind::Char, 2), (Kind::Block, 1)] {
+            let of_kind = || self.exceptions.iter().filter(move |exception| exception.kind == kind);
+            if of_kind().next().is_none() {
+                continue;
             }
-            if let Some(mask) = partial {
-                code.push(insn(MOV32_REG, 1, 3, 0, 0));
-                code.push(insn(AND32_IMM, 1, 0, 0, mask));
-                code.push(insn(skip_if, 1, 0, to_end(code.len()), 0));
+            let next_kind = code.len();
+            code.push(insn(JNE32_IMM, 2, 0, 0, number));
+            let any_major = of_kind().filter(|exception| exception.major.is_none());
+            if self.group(any_major, &mut code, &mut to_hit) {
+                let mut majors: Vec<u32> = of_kind().filter_map(|exception| exception.major).collect();
+                majors.sort_unstable();
+                majors.dedup();
+                for major in majors {
+                    let next_major = code.len();
+                    code.push(insn(JNE32_IMM, 4, 0, 0, major));
+                    let of_major = of_kind().filter(|exception| exception.major == Some(major));
+                    if self.group(of_major, &mut code, &mut to_hit) {
+                        to_default.push(code.len());
+                        code.push(insn(JA, 0, 0, 0, 0));
+                    }
+                    land(&mut code, next_major);
+                }
+                to_default.push(code.len());
+                code.push(insn(JA, 0, 0, 0, 0));
             }
+            land(&mut code, next_kind);
+        }
+        to_default.into_iter().for_each(|at| land(&mut code, at));
+        code.push(insn(MOV64_IMM, 0, 0, 0, u32::from(self.allow_by_default)));
+        code.push(insn(EXIT, 0, 0, 0, 0));
+        // The kernel refuses what cannot be reached.
+        if !to_hit.is_empty() {
+            to_hit.into_iter().for_each(|at| land(&mut code, at));
             code.push(insn(MOV64_IMM, 0, 0, 0, u32::from(!self.allow_by_default)));
             code.push(insn(EXIT, 0, 0, 0, 0));
         }
-        code.push(insn(MOV64_IMM, 0, 0, 0, u32::from(self.allow_by_default)));
-        code.push(insn(EXIT, 0, 0, 0, 0));
         code
     }
+
+    /// The tests of exceptions whose kind and major number are known to match; false where nothing gets past them.
+    fn group<'e>(
+        &self,
+        exceptions: impl Iterator<Item = &'e Exception>,
+        code: &mut Vec<u64>,
+        to_hit: &mut Vec<usize>,
+    ) -> bool {
+        for exception in exceptions {
+            let skip_minor = exception.minor.map(|minor| {
+                code.push(insn(JNE32_IMM, 5, 0, 0, minor));
+                code.len() - 1
+            });
+            let mut skip_access = None;
+            if self.allow_by_default {
+                // Denied if any of what is asked for is in the exception.
+                to_hit.push(code.len());
+                code.push(insn(JSET32_IMM, 3, 0, 0, exception.access));
+            } else {
+                // Allowed if all that is asked for is in it.
+                if exception.access != ALL {
+                    skip_access = Some(code.len());
+                    code.push(insn(JSET32_IMM, 3, 0, 0, !exception.access & ALL));
+                }
+                to_hit.push(code.len());
+                code.push(insn(JA, 0, 0, 0, 0));
+                if skip_minor.is_none() && skip_access.is_none() {
+                    return false;
+                }
+            }
+            skip_minor.into_iter().chain(skip_access).for_each(|at| land(code, at));
+        }
+        true
+    }
+}
+
+/// Makes the jump at `at` lead to what is written next.
+fn land(code: &mut [u64], at: usize) {
+    let mut bytes = code[at].to_ne_bytes();
+    let distance = i16::try_from(code.len() - at - 1).expect("DeviceRules::new bounds the exceptions");
+    bytes[2..4].copy_from_slice(&distance.to_ne_bytes());
+    code[at] = u64::from_ne_bytes(bytes);
 }
 
 const LDX_W: u8 = 0x61;
@@ -181,7 +241,8 @@ const MOV32_REG: u8 = 0xbc;
 const AND32_IMM: u8 = 0x54;
 const RSH32_IMM: u8 = 0x74;
 const JNE32_IMM: u8 = 0x56;
-const JEQ32_IMM: u8 = 0x16;
+const JSET32_IMM: u8 = 0x46;
+const JA: u8 = 0x05;
 const MOV64_IMM: u8 = 0xb7;
 const EXIT: u8 = 0x95;
 
@@ -245,12 +306,33 @@ mod tests {
                 RSH32_IMM => r[dst] >>= imm,
                 MOV64_IMM => r[dst] = imm.into(),
                 JNE32_IMM if r[dst] as u32 != imm => at += off as usize,
-                JEQ32_IMM if r[dst] as u32 == imm => at += off as usize,
-                JNE32_IMM | JEQ32_IMM => {}
+                JSET32_IMM if r[dst] as u32 & imm != 0 => at += off as usize,
+                JA => at += off as usize,
+                JNE32_IMM | JSET32_IMM => {}
                 EXIT => return r[0] != 0,
                 other => panic!("instruction {other:#x}"),
             }
         }
+    }
+
+    /// As the kernel's verifier asks: every instruction can be reached, and no path leaves the program.
+    fn all_is_reached(program: &[u64]) {
+        let mut reached = vec![false; program.len()];
+        let mut todo = vec![0];
+        while let Some(at) = todo.pop() {
+            if std::mem::replace(&mut reached[at], true) {
+                continue;
+            }
+            let b = program[at].to_ne_bytes();
+            let target = (at as i64 + 1 + i64::from(i16::from_ne_bytes([b[2], b[3]]))) as usize;
+            match b[0] {
+                EXIT => {}
+                JA => todo.push(target),
+                JNE32_IMM | JSET32_IMM => todo.extend([at + 1, target]),
+                _ => todo.push(at + 1),
+            }
+        }
+        assert!(reached.iter().all(|reached| *reached), "{reached:?}");
     }
 
     #[test]
@@ -260,9 +342,14 @@ mod tests {
             r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":11,"access":"r"},{"allow":true,"type":"c","major":1,"minor":11,"access":"w"}]"#,
             r#"[{"allow":true,"type":"a"},{"allow":false,"type":"b","major":8,"access":"w"},{"allow":false,"type":"c","major":1,"minor":3,"access":"rwm"}]"#,
             r#"[{"allow":true,"type":"b","major":-1,"minor":-1,"access":"rw"},{"allow":false,"type":"b","access":"r"}]"#,
+            r#"[{"allow":true},{"allow":false,"type":"c","minor":3,"access":"w"},{"allow":false,"type":"c","major":1,"access":"r"}]"#,
+            r#"[{"allow":true}]"#,
+            r#"[{"allow":true,"type":"c","access":"rwm"},{"allow":true,"type":"b","major":8,"access":"rwm"}]"#,
+            r#"[{"allow":true,"type":"c","minor":11,"access":"r"},{"allow":true,"type":"c","major":1,"minor":11,"access":"w"}]"#,
         ] {
             let rules = rules(json);
             let program = rules.program();
+            all_is_reached(&program);
             for kind in [Kind::Block, Kind::Char] {
                 for major in [0, 1, 5, 8, 10, 136, 300] {
                     for minor in [0, 1, 3, 11, 200, 70_000] {
@@ -277,6 +364,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn as_many_exceptions_as_are_possible_make_a_program() {
+        let list = |n: usize| {
+            let rules: Vec<_> =
+                (0..n).map(|n| format!(r#"{{"allow":true,"type":"b","major":{n},"minor":1,"access":"r"}}"#)).collect();
+            let text = format!("[{}]", rules.join(","));
+            DeviceRules::new(&serde_json::from_str::<Vec<spec::DeviceRule<'_>>>(&text).unwrap())
+        };
+        let most = list(MAX_EXCEPTIONS - IMPLICIT.len()).unwrap();
+        assert!(interpret(&most.program(), Kind::Block, 4000, 1, READ));
+        assert!(!interpret(&most.program(), Kind::Block, 4000, 2, READ));
+        assert!(list(MAX_EXCEPTIONS).unwrap_err().to_string().contains("5000 are possible"));
     }
 
     #[test]
