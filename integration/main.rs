@@ -20,6 +20,7 @@ mod lifecycle;
 mod log;
 mod mounts;
 mod namespaces;
+mod netdev;
 mod pause;
 mod process;
 mod ps;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         attributes::cases(),
         mounts::cases(),
         namespaces::cases(),
+        netdev::cases(),
         userns::cases(),
         cgroups::cases(),
         seccomp::cases(),

@@ -99,6 +99,7 @@ fn supported() -> Supported {
             memory_policy::MODES.iter().map(|row| row.0).collect(),
             memory_policy::FLAGS.iter().map(|row| row.0).collect(),
         )),
+        net_devices: true,
         idmap: true,
         unsafe_annotations: &[seccomp::FAIL_UNKNOWN_ANNOTATION],
         ..Supported::default()

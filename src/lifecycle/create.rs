@@ -45,6 +45,7 @@ use crate::spec::load::{self, Text};
 use crate::steps::masked::Masks;
 use crate::steps::mounts::{Given, Source};
 use crate::steps::namespaces::Opened;
+use crate::steps::netdev::NetDevices;
 use crate::steps::path::Root;
 use crate::steps::{self, hooks, procfs::ProcFs};
 use crate::sys::clone::{Cloned, clone3, execve, exit_now};
@@ -140,7 +141,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     trace::step("1 state directory, start socket, socketpair");
     let console = options.console_socket.as_deref().map(engine::connect_console).transpose()?;
     let dir = StateDir::create(&globals.root, &plan.id)?;
-    let mut undo = Undo { dir: Some(dir), cgroup: None, child: None, poststop: None };
+    let mut undo = Undo { dir: Some(dir), cgroup: None, child: None, net_devices: None, poststop: None };
     let mut state = State::creating(&plan.id, intent(plan))?;
     undo.dir().store(&state)?;
     let listener = start_socket(undo.dir())?;
@@ -189,6 +190,11 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     if plan.sync.namespaces_ready {
         trace::step("9 wait for the namespaces");
         let Sync::NamespacesReady(unreachable) = expect(&channel, &undo)?.0 else { return Err(sync::out_of_order()) };
+        if !plan.net_devices.is_empty() {
+            trace::step("9 move the network devices");
+            let init = undo.child.as_ref().expect("init was cloned");
+            undo.net_devices.insert(NetDevices::open(init.as_fd())?).move_all(&plan.net_devices)?;
+        }
         let sources = clone_sources(plan, &undo, &unreachable)?;
         let fds: Vec<_> = sources.iter().map(AsFd::as_fd).collect();
         trace::step("10 hand over the sources that init cannot reach");
@@ -653,6 +659,7 @@ struct Undo<'p> {
     dir: Option<StateDir>,
     cgroup: Option<Handle>,
     child: Option<OwnedFd>,
+    net_devices: Option<NetDevices>,
     poststop: Option<(&'p [crate::plan::hooks::Hook], Vec<u8>)>,
 }
 
@@ -667,6 +674,7 @@ impl Undo<'_> {
 
     fn defuse(mut self) -> (StateDir, OwnedFd) {
         self.cgroup.take();
+        self.net_devices.take();
         self.poststop.take();
         (self.dir.take().expect("the state directory is made first"), self.child.take().expect("init was cloned"))
     }
@@ -691,6 +699,10 @@ impl Drop for Undo<'_> {
             let _ = hooks::wait_end(child, Duration::from_secs(10));
             let _ =
                 waitid(rustix::process::WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        }
+        // The sockets of both sides keep the network namespace alive until here.
+        for error in self.net_devices.take().map(NetDevices::give_back).unwrap_or_default() {
+            crate::log::warn(error.to_string());
         }
         let removed = self.cgroup.as_ref().map_or(Ok(()), Handle::remove);
         if let Some((hooks, state)) = &self.poststop {

@@ -154,6 +154,19 @@ fn namespaces(plan: &Plan, out: &mut Lines) {
     if plan.namespaces.makes(Kind::Network) {
         out.add("set the loopback interface up", "ioctl(SIOCSIFFLAGS)", "/linux/namespaces").sh("ip link set lo up");
     }
+    if !plan.net_devices.is_empty() {
+        out.side = "setup";
+        for device in &plan.net_devices {
+            let (host, name, pointer) = (&device.host, &device.container, &device.pointer);
+            out.add(
+                format!("move the network device {host} as {name}, set it up"),
+                "RTM_NEWLINK, RTM_NEWADDR",
+                pointer,
+            )
+            .sh(format!("ip link set {host} netns $PID name {name}"));
+        }
+        out.side = "init";
+    }
     if let Some(name) = &plan.hostname {
         out.add(format!("set the host name {name:?}"), "sethostname", "/hostname").sh(format!("hostname {name}"));
     }

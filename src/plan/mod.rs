@@ -16,6 +16,7 @@ use idmap::IdMaps;
 use memory_policy::MemoryPolicy;
 use mounts::Mount;
 use namespaces::{Kind, Namespaces};
+use netdev::NetDevice;
 use process::Process;
 use rootfs::Rootfs;
 use seccomp::Filter;
@@ -29,6 +30,7 @@ pub mod idmap;
 pub mod memory_policy;
 pub mod mounts;
 pub mod namespaces;
+pub mod netdev;
 pub mod process;
 pub mod ranges;
 pub mod rootfs;
@@ -87,6 +89,8 @@ pub struct Plan {
     pub namespaces: Namespaces,
     /// The maps of a new user namespace.
     pub idmaps: Option<IdMaps>,
+    /// Network devices that move into the container.
+    pub net_devices: Vec<NetDevice>,
     /// Host name.
     pub hostname: Option<String>,
     /// NIS domain name.
@@ -122,7 +126,7 @@ pub struct Plan {
 pub struct SyncPoints {
     /// init waits for its maps, for a cgroup that it could not be cloned into, or to learn its number for its hooks.
     pub mapped: bool,
-    /// setup waits for init's namespaces, to clone the sources that init cannot reach.
+    /// setup waits for init's namespaces, to clone the sources that init cannot reach and to move network devices.
     pub namespaces_ready: bool,
     /// init waits for prestart and createRuntime hooks.
     pub hooks: bool,
@@ -162,9 +166,10 @@ impl Plan {
         let seccomp = linux.and_then(|l| l.seccomp.as_ref()).map(|s| seccomp::compile(s, &context)).transpose()?;
         notes.extend(seccomp.iter().flat_map(|filter| filter.notes.iter().cloned()));
         let memory_policy = linux.and_then(|l| l.memory_policy.as_ref()).map(memory_policy::plan).transpose()?;
+        let net_devices = netdev::plan(linux, &namespaces)?;
         let sync = SyncPoints {
             mapped: idmaps.is_some() || cgroup.joined_by_write() || hooks.in_init(),
-            namespaces_ready: idmaps.is_some(),
+            namespaces_ready: idmaps.is_some() || !net_devices.is_empty(),
             hooks: hooks.before_pivot(),
         };
         Ok(Plan {
@@ -174,6 +179,7 @@ impl Plan {
             cgroup,
             namespaces,
             idmaps,
+            net_devices,
             hostname: name(&spec.hostname),
             domainname: name(&spec.domainname),
             rootfs,
@@ -223,7 +229,7 @@ fn version(spec: &Spec<'_>) -> Result<()> {
 /// What this version of hull does not do is refused, never left out in silence.
 fn not_yet(linux: Option<&spec::Linux<'_>>) -> Result<()> {
     let Some(linux) = linux else { return Ok(()) };
-    for (name, asked) in [("netDevices", !linux.net_devices.is_empty()), ("intelRdt", linux.intel_rdt.is_some())] {
+    for (name, asked) in [("intelRdt", linux.intel_rdt.is_some())] {
         if asked {
             return Err(Error::spec(format!("/linux/{name}"), "is not supported by this version of hull"));
         }

@@ -8,6 +8,8 @@ pub mod idmap;
 pub mod masked;
 pub mod mounts;
 pub mod namespaces;
+pub mod netdev;
+pub mod netlink;
 pub mod path;
 pub mod process;
 pub mod procfs;
