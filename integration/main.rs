@@ -11,6 +11,7 @@
 mod attributes;
 mod badinput;
 mod cgroups;
+mod check;
 mod crash;
 mod features;
 mod harness;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         terminal::cases(),
         badinput::cases(),
         log::cases(),
+        check::cases(),
         crash::cases(),
         stress::cases(),
     ]

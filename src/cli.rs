@@ -81,6 +81,8 @@ pub enum Verb {
     Ps { id: String, json: bool, options: Vec<OsString> },
     Spec { bundle: PathBuf, rootless: bool },
     Explain { bundle: PathBuf, config: Option<PathBuf>, format: ExplainFormat },
+    Check { bundle: PathBuf, config: Option<PathBuf>, json: bool },
+    Doctor { json: bool },
     Features,
     Help(String),
     Version { program: String },
@@ -258,6 +260,12 @@ fn verb_of(name: &str, matches: &ArgMatches) -> Result<Verb> {
                 _ => ExplainFormat::Text,
             },
         },
+        "check" => Verb::Check {
+            bundle: bundle(matches)?,
+            config: path(matches, "config"),
+            json: matches.get_one::<String>("format").is_some_and(|format| format == "json"),
+        },
+        "doctor" => Verb::Doctor { json: matches.get_one::<String>("format").is_some_and(|format| format == "json") },
         "features" => Verb::Features,
         other => return Err(Error::bug(Step::Usage, format!("the verb {other} is in the table but not in the code"))),
     })

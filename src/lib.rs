@@ -6,8 +6,10 @@
 //! [`cgroup`] owns the cgroup tree, [`sys`] is the only place with `unsafe`, [`commands`] is a thin verb a file.
 
 pub mod cgroup;
+pub mod check;
 pub mod cli;
 pub mod commands;
+pub mod doctor;
 pub mod error;
 pub mod host;
 pub mod lifecycle;

@@ -216,6 +216,22 @@ pub const VERBS: &[Verb] = &[
         example: "hull explain --bundle /srv/web",
     },
     Verb {
+        name: "check",
+        about: "print every problem of a bundle, against the specification and this host; status 0, 1 (warnings), 2 (errors)",
+        options: &[BUNDLE, CONFIG, choice("format", Some('f'), &["text", "json"], "words or data")],
+        positionals: &[],
+        stops: false,
+        example: "hull check --bundle /srv/web",
+    },
+    Verb {
+        name: "doctor",
+        about: "print what this host can do and lacks, with the cure; status 0, 1 (something lacks), 2 (nothing can run)",
+        options: &[choice("format", Some('f'), &["text", "json"], "words or data")],
+        positionals: &[],
+        stops: false,
+        example: "hull doctor",
+    },
+    Verb {
         name: "features",
         about: "print what hull can do as JSON",
         options: &[],

@@ -12,8 +12,10 @@ use crate::cli::{Invocation, Verb};
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::lifecycle::Globals;
 
+pub mod check;
 pub mod create;
 pub mod delete;
+pub mod doctor;
 pub mod explain;
 pub mod features;
 pub mod kill;
@@ -61,6 +63,8 @@ pub fn execute(invocation: Invocation) -> Result<Done> {
         Verb::Ps { id, json, options } => ps::ps(&globals, &id, json, options),
         Verb::Spec { bundle, rootless } => spec::spec(&bundle, rootless),
         Verb::Explain { bundle, config, format } => explain::explain(&globals, &bundle, config.as_deref(), format),
+        Verb::Check { bundle, config, json } => check::check(&globals, &bundle, config.as_deref(), json),
+        Verb::Doctor { json } => doctor::doctor(json),
         Verb::Features => features::features(),
         Verb::Help(text) => Ok(text.into()),
         Verb::Version { program } => Ok(version::version(&program).into()),

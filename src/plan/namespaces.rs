@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::mounts::NamespacesSummary;
 use crate::error::{Error, Result};
 use crate::spec;
-use crate::spec::json::nearest;
+use crate::spec::json::{escape, nearest};
 
 /// One kind of namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,7 +181,7 @@ fn time_offsets(linux: Option<&spec::Linux<'_>>, new: bool) -> Result<Vec<String
     let Some(linux) = linux else { return Ok(Vec::new()) };
     let mut lines = Vec::new();
     for (clock, offset) in linux.time_offsets.iter() {
-        let pointer = format!("/linux/timeOffsets/{clock}");
+        let pointer = format!("/linux/timeOffsets/{}", escape(clock));
         if !matches!(&**clock, "monotonic" | "boottime") {
             return Err(Error::spec(pointer, "only \"monotonic\" and \"boottime\" have offsets"));
         }

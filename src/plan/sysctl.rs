@@ -3,6 +3,7 @@
 use super::namespaces::{Kind, Namespaces};
 use crate::error::{Error, Result};
 use crate::spec;
+use crate::spec::json::escape;
 
 /// One parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub fn plan(spec: &spec::Spec<'_>, namespaces: &Namespaces) -> Result<Vec<Sysctl
 }
 
 fn one(key: &str, value: &str, spec: &spec::Spec<'_>, namespaces: &Namespaces) -> Result<Sysctl> {
-    let pointer = format!("/linux/sysctl/{}", key.replace('~', "~0").replace('/', "~1"));
+    let pointer = format!("/linux/sysctl/{}", escape(key));
     let path = to_path(key);
     if path.split('/').any(|part| matches!(part, "" | "." | "..")) || path.contains('\0') {
         return Err(Error::spec(pointer, "is no name of a kernel parameter"));

@@ -246,7 +246,7 @@ fn pointer(segments: &[Segment], last: Option<&str>) -> String {
     let mut text = String::new();
     let mut push = |part: &str| {
         text.push('/');
-        text.push_str(&part.replace('~', "~0").replace('/', "~1"));
+        text.push_str(&escape(part));
     };
     for segment in segments {
         match segment {
@@ -259,6 +259,11 @@ fn pointer(segments: &[Segment], last: Option<&str>) -> String {
         push(key);
     }
     if text.is_empty() { "/".into() } else { text }
+}
+
+/// A key as a part of a JSON pointer (RFC 6901).
+pub fn escape(key: &str) -> Cow<'_, str> {
+    if key.contains(['~', '/']) { Cow::Owned(key.replace('~', "~0").replace('/', "~1")) } else { Cow::Borrowed(key) }
 }
 
 /// The known name that a misspelt one is nearest to, by edit distance: at most a third of its length away.

@@ -1,6 +1,6 @@
 //! Writing the maps of a new user namespace: by setup, while init waits (user_namespaces(7)).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{Mode, OFlags, open};
@@ -49,9 +49,14 @@ fn write_file(pid: i32, file: &str, content: &str) -> Result<()> {
     }
 }
 
+/// Where newuidmap(1) or newgidmap(1) is.
+pub fn helper_path(name: &str) -> Option<PathBuf> {
+    HELPER_DIRS.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists())
+}
+
 fn helper(name: &str, file: &str, pid: i32, map: &[IdMap]) -> Result<()> {
     let subject = || format!("run {name} for the mapping {:?}", text(map).trim_end().replace('\n', ", "));
-    let Some(path) = HELPER_DIRS.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists()) else {
+    let Some(path) = helper_path(name) else {
         return Err(Error::call(Step::IdMap, "stat", Errno::NOENT, subject())
             .hint(format!("it is in none of {}; Debian's package is uidmap", HELPER_DIRS.join(", "))));
     };

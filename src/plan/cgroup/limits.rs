@@ -7,6 +7,7 @@ use super::{Tree, Write};
 use crate::error::{Error, Result};
 use crate::host::HostFacts;
 use crate::spec;
+use crate::spec::json::escape;
 
 /// Writes, and the v2 controllers that they need.
 pub fn plan(
@@ -41,7 +42,7 @@ pub fn plan(
         let parts = [("hca_handle", limits.hca_handles), ("hca_object", limits.hca_objects)];
         let parts: Vec<_> = parts.iter().filter_map(|(name, n)| n.map(|n| format!("{name}={n}"))).collect();
         let value = format!("{device} {}", parts.join(" "));
-        out.put("rdma", "rdma.max", "rdma.max", value, &format!("rdma/{device}"))?;
+        out.put("rdma", "rdma.max", "rdma.max", value, &format!("rdma/{}", escape(device)))?;
     }
     unified(resources, &mut out)?;
     Ok((out.writes, out.enable))
@@ -330,7 +331,7 @@ fn network(network: &spec::Network<'_>, out: &mut Out<'_>, notes: &mut Vec<Strin
 /// cgroup v2 files as they are; the controller is the part of the name before the first dot.
 fn unified(resources: &spec::Resources<'_>, out: &mut Out<'_>) -> Result<()> {
     for (file, value) in resources.unified.iter() {
-        let pointer = format!("unified/{file}");
+        let pointer = format!("unified/{}", escape(file));
         if file.contains('/') || file.contains('\0') || !file.contains('.') {
             return Err(Error::spec(format!("/linux/resources/{pointer}"), "must be the name of a cgroup v2 file"));
         }

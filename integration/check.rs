@@ -1,0 +1,249 @@
+//! `hull check` says before a create what it would run into, and `hull doctor` what the host lacks.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::harness::{Case, Need, Test, test};
+use crate::kernel;
+
+pub fn cases() -> Vec<Test> {
+    vec![
+        test("check/every_problem_at_once", every_problem_at_once),
+        test("check/nothing_wrong_is_status_0", nothing_wrong_is_status_0),
+        test("check/warnings_only_are_status_1_and_create_logs_them", warnings_only),
+        test("check/what_it_refuses_run_refuses_too", what_it_refuses_run_refuses_too),
+        test("check/ids_without_a_grant", ids_without_a_grant).requires(Need::Rootless),
+        test("check/a_cgroup_with_processes", a_cgroup_with_processes).requires(Need::Root),
+        test("check/an_unreadable_bundle", an_unreadable_bundle),
+        test("doctor/looks_at_this_host", looks_at_this_host),
+        test("doctor/a_limit_of_0_is_found_with_its_cure", a_limit_of_0_is_found).requires(Need::Tool("unshare")),
+    ]
+    .into_iter()
+    .map(|test| test.requires(Need::Hull))
+    .collect()
+}
+
+/// Status, and the report of `check --format json`.
+fn check(case: &Case) -> Result<(i32, Value)> {
+    case.write_config()?;
+    let bundle = case.bundle();
+    let output = case.verb(["check", "--format", "json", "--bundle", &bundle.to_string_lossy()])?;
+    let report = serde_json::from_str(&output.stdout).with_context(|| format!("{output:?}"))?;
+    let left = case.leftovers();
+    ensure!(left.is_empty(), "check left behind {left:?}");
+    Ok((output.status, report))
+}
+
+/// The pointers of the errors, or of the warnings.
+fn pointers(report: &Value, severity: &str) -> Vec<String> {
+    let problems = report["problems"].as_array().into_iter().flatten();
+    let of = problems.filter(|problem| problem["severity"] == severity);
+    of.filter_map(|problem| problem["pointer"].as_str().map(str::to_owned)).collect()
+}
+
+fn every_problem_at_once(case: &mut Case) -> Result<()> {
+    case.edit(|config| {
+        config["ociVersion"] = json!("9.0.0");
+        config["process"]["cwd"] = json!("here");
+        config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 2, "hard": 1}, {"type": "RLIMIT_X"}]);
+        config["process"]["user"]["uid"] = json!("root");
+        config["mounts"][0]["destination"] = json!("/");
+        config["mounts"][5]["options"] = json!(7);
+        config["linux"]["maskedPaths"][3] = json!("relative");
+        config["linux"]["sysctl"] = json!({"vm.swappiness": "1", "kernel.nonsense/..": "1"});
+        config["linux"]["seccomp"] =
+            json!({"defaultAction": "SCMP_ACT_ALOW", "syscalls": [{"names": ["read"], "action": "x"}]});
+    });
+    let (status, report) = check(case)?;
+    let mut found = pointers(&report, "error");
+    found.sort();
+    let wanted = [
+        "/linux/maskedPaths/3",
+        "/linux/seccomp/defaultAction",
+        "/linux/seccomp/syscalls/0/action",
+        "/linux/sysctl/kernel.nonsense~1..",
+        "/linux/sysctl/vm.swappiness",
+        "/mounts/0/destination",
+        "/mounts/5/options",
+        "/ociVersion",
+        "/process/cwd",
+        "/process/rlimits/0/soft",
+        // Its name is near to one that there is, as which it is looked at.
+        "/process/rlimits/1/soft",
+        "/process/rlimits/1/type",
+        "/process/user/uid",
+    ];
+    ensure!(status == 2 && found == wanted, "status {status}: {found:#?}");
+    ensure!(report["errors"] == wanted.len(), "{report}");
+    // create says the first of them only.
+    case.run()?.refused()?.one_sentence()?;
+    Ok(())
+}
+
+fn nothing_wrong_is_status_0(case: &mut Case) -> Result<()> {
+    let (status, report) = check(case)?;
+    ensure!(status == 0 && report["problems"] == json!([]), "status {status}: {report}");
+    case.run()?.ok().map(drop)
+}
+
+fn warnings_only(case: &mut Case) -> Result<()> {
+    case.edit(|config| {
+        config["process"]["noNewPrivilege"] = json!(true);
+        config["linux"]["Seccmp"] = json!({});
+    });
+    let (status, report) = check(case)?;
+    let found = pointers(&report, "warning");
+    ensure!(status == 1 && found == ["/linux/Seccmp", "/process/noNewPrivilege"], "status {status}: {report}");
+    let text = case.verb(["check", "--bundle", &case.bundle().to_string_lossy()])?.status(1)?.stdout;
+    ensure!(text.contains("warning: /process/noNewPrivilege: unknown property"), "{text}");
+    ensure!(text.contains("did you mean \"noNewPrivileges\"?") && text.ends_with("0 errors, 2 warnings\n"), "{text}");
+    let log = case.dir.join("log");
+    let (path, bundle) = (log.to_string_lossy().into_owned(), case.bundle().to_string_lossy().into_owned());
+    case.verb(["--log", &path, "run", "--bundle", &bundle, &case.id])?.ok()?;
+    let logged = kernel::read(&log)?;
+    ensure!(logged.matches("/process/noNewPrivilege: unknown").count() == 1, "the log has {logged:?}");
+    Ok(())
+}
+
+/// Each by itself: the check names the place, and run fails. What this host lacks is found without doing anything.
+fn what_it_refuses_run_refuses_too(case: &mut Case) -> Result<()> {
+    let file = case.dir.join("file");
+    fs::write(&file, "")?;
+    let bind = |source: &str, destination: &str| json!({"destination": destination, "type": "bind", "source": source, "options": ["bind"]});
+    fs::write(case.rootfs().join("bin/script"), "#!/nosuch/interpreter\n")?;
+    fs::write(case.rootfs().join("bin/plain"), "#!/bin/sh\n")?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(case.rootfs().join("bin/script"), mode)?;
+    let next = case.config["mounts"].as_array().map_or(0, Vec::len);
+    let agent = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/nosuch/agent",
+                       "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_NOTIFY"}]});
+    let table = [
+        ("/root/path", json!("nosuch"), "/root/path"),
+        ("/process/args", json!(["nosuch"]), "/process/args/0"),
+        ("/process/args", json!(["/bin/nosuch"]), "/process/args/0"),
+        ("/process/args", json!(["/etc"]), "/process/args/0"),
+        ("/process/args", json!(["/bin/plain"]), "/process/args/0"),
+        ("/process/args", json!(["/bin/script"]), "/process/args/0"),
+        ("/process/args", json!(["bin/../etc/passwd"]), "/process/args/0"),
+        ("/process/cwd", json!("/etc/passwd"), "/process/cwd"),
+        ("/mounts", bind("/nosuch/source", "/mnt"), "/mounts/N/source"),
+        ("/mounts", bind(&file.to_string_lossy(), "/mnt"), "/mounts/N/destination"),
+        ("/mounts", bind("/etc", "/etc/passwd"), "/mounts/N/destination"),
+        ("/mounts", json!({"destination": "/mnt", "type": "nosuchfs", "source": "x"}), "/mounts/N/type"),
+        ("/hooks/createRuntime", json!([{"path": "/nosuch/hook"}]), "/hooks/createRuntime/0/path"),
+        ("/hooks/startContainer", json!([{"path": "/nosuch/hook"}]), "/hooks/startContainer/0/path"),
+        ("/linux/seccomp", agent, "/linux/seccomp/listenerPath"),
+        ("/linux/namespaces/0", json!({"type": "pid", "path": "/nosuch/ns"}), "/linux/namespaces/0"),
+        ("/linux/namespaces/0", json!({"type": "pid", "path": "/proc/self/ns/uts"}), "/linux/namespaces/0"),
+        ("/linux/namespaces/0", json!({"type": "pid", "path": "/etc/passwd"}), "/linux/namespaces/0"),
+    ];
+    let good = case.config.clone();
+    for (place, value, pointer) in table {
+        let what = format!("{place} = {value}");
+        case.config = good.clone();
+        match place {
+            "/mounts" => case.mount(value),
+            place => case.set(place, value),
+        };
+        let pointer = pointer.replace('N', &next.to_string());
+        let (status, report) = check(case)?;
+        let named = report["problems"].as_array().into_iter().flatten().any(|problem| problem["pointer"] == *pointer);
+        ensure!(status != 0 && named, "{what}: status {status}, {report}");
+        ensure!(report["problems"].as_array().is_some_and(|list| list.len() == 1), "{what}: {report}");
+        ensure!(report["problems"][0]["against"] == "host", "{what}: {report}");
+        let output = case.run()?;
+        ensure!(output.status != 0, "{what}: run takes it; check said {report}");
+        case.verb(["delete", "--force", &case.id])?.ok()?;
+    }
+    case.config = good;
+    // What lies in a mount is looked for there, and what may lie in one is not complained of.
+    let outside = case.dir.join("outside");
+    fs::create_dir(&outside)?;
+    fs::copy(case.rootfs().join("bin/busybox"), outside.join("true"))?;
+    case.mount(bind(&outside.to_string_lossy(), "/mnt")).args(["/mnt/true"]);
+    let (status, report) = check(case)?;
+    ensure!(status == 0, "{report}");
+    case.run()?.ok()?;
+    case.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "t", "options": ["size=4k"]}));
+    let (status, report) = check(case)?;
+    ensure!(status == 0, "{report}");
+    Ok(())
+}
+
+fn ids_without_a_grant(case: &mut Case) -> Result<()> {
+    case.set("/linux/uidMappings", json!([{"containerID": 0, "hostID": 3_000_000_000_u32, "size": 5}]));
+    let (status, report) = check(case)?;
+    ensure!(status == 2 && pointers(&report, "error").contains(&"/linux/uidMappings/0".to_owned()), "{report}");
+    case.run()?.refused().map(drop)
+}
+
+fn a_cgroup_with_processes(case: &mut Case) -> Result<()> {
+    case.set("/linux/cgroupsPath", json!(format!("/{}", case.id))).args(["sleep", "60"]);
+    let init = case.up()?;
+    let (bundle, other) = (case.bundle().to_string_lossy().into_owned(), format!("{}-2", case.id));
+    let output = case.verb(["check", "--format", "json", "--bundle", &bundle])?;
+    let report: Value = serde_json::from_str(&output.stdout)?;
+    let refused = case.verb(["run", "--bundle", &bundle, &other])?;
+    case.delete()?;
+    ensure!(!kernel::alive(init.pid), "init is alive");
+    ensure!(output.status == 2 && pointers(&report, "error").contains(&"/linux/cgroupsPath".to_owned()), "{report}");
+    refused.refused().map(drop)
+}
+
+fn an_unreadable_bundle(case: &mut Case) -> Result<()> {
+    let bundle = case.bundle().to_string_lossy().into_owned();
+    case.verb(["check", "--bundle", &bundle])?.status(2)?.stdout_has("No such file or directory (ENOENT)")?;
+    fs::write(case.bundle().join("config.json"), "{\"ociVersion\": ")?;
+    case.verb(["check", "--bundle", &bundle])?.status(2)?.stdout_has("EOF while parsing a value at line 1")?;
+    fs::write(case.bundle().join("config.json"), "{\"root\": \"\\ud800\"}")?;
+    case.verb(["check", "--bundle", &bundle])?.status(2)?;
+    Ok(())
+}
+
+fn findings(text: &str) -> Result<Vec<Value>> {
+    let report: Value = serde_json::from_str(text).with_context(|| text.to_owned())?;
+    Ok(report["findings"].as_array().context("findings are a list")?.clone())
+}
+
+/// What doctor says of this host is what the kernel shows.
+fn looks_at_this_host(case: &mut Case) -> Result<()> {
+    let output = case.verb(["doctor", "--format", "json"])?;
+    ensure!(matches!(output.status, 0 | 1), "this host runs the suite, and doctor gives status {}", output.status);
+    let findings = findings(&output.stdout)?;
+    let status = |area: &str, name: &str| {
+        let found = findings.iter().find(|finding| finding["area"] == area && finding["name"] == name);
+        found.map(|finding| finding["status"].clone()).with_context(|| format!("nothing on {area}: {name}"))
+    };
+    ensure!(status("namespaces", "mount")? == "ok" && status("kernel", "clone3")? == "ok", "{findings:?}");
+    let v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    ensure!((status("cgroups", "version")? == "ok") == v2, "{findings:?}");
+    let installed = ["/usr/bin", "/bin"].iter().any(|dir| std::path::Path::new(dir).join("newuidmap").exists());
+    ensure!((status("ids", "newuidmap")? == "ok") == installed, "{findings:?}");
+    let apparmor =
+        fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'));
+    ensure!((status("security", "AppArmor")? == "ok") == apparmor, "{findings:?}");
+    for finding in &findings {
+        let bad = finding["status"] == "lacking" || finding["status"] == "missing";
+        ensure!(!bad || finding["cure"].is_string(), "{finding} has no cure");
+    }
+    let text = case.verb(["doctor"])?.stdout;
+    ensure!(text.lines().count() == findings.len() + 1, "{text}");
+    Ok(())
+}
+
+/// In a user namespace of its own the limit can be set without harm to anyone.
+fn a_limit_of_0_is_found(case: &mut Case) -> Result<()> {
+    let inside = "echo 0 > /proc/sys/user/max_uts_namespaces && exec \"$@\"";
+    case.before = format!("exec unshare --user --map-root-user sh -c '{inside}' sh \"$@\"");
+    let output = case.verb(["doctor", "--format", "json"])?.status(1)?;
+    let findings = findings(&output.stdout)?;
+    let uts = findings.iter().find(|finding| finding["area"] == "namespaces" && finding["name"] == "uts");
+    let uts = uts.context("nothing on uts namespaces")?;
+    ensure!(uts["status"] == "lacking" && uts["detail"].as_str().is_some_and(|text| text.contains("ENOSPC")), "{uts}");
+    ensure!(uts["cure"].as_str().is_some_and(|cure| cure.contains("max_uts_namespaces")), "{uts}");
+    let ipc = findings.iter().find(|finding| finding["area"] == "namespaces" && finding["name"] == "ipc");
+    ensure!(ipc.is_some_and(|finding| finding["status"] == "ok"), "{ipc:?}");
+    Ok(())
+}
