@@ -40,14 +40,11 @@ pub fn cases() -> Vec<Test> {
                 .peer("crun", "takes it"),
         )
         .peer("runc", "1.1 only warns"),
-        root(test("cgroups/update_changes_limits", update_changes_limits))
-            .requires(Need::Verb("update"))
-            .requires(Need::Controller("pids")),
     ]
 }
 
 /// A limit's file: the v1 name in the controller's hierarchy, or the v2 name.
-fn value(init: &Init, controller: &str, v1: &str, v2: &str) -> Result<String> {
+pub fn value(init: &Init, controller: &str, v1: &str, v2: &str) -> Result<String> {
     let dirs = kernel::cgroups(init.pid)?;
     let path = match dirs.get(controller) {
         Some(dir) => dir.join(v1),
@@ -56,7 +53,7 @@ fn value(init: &Init, controller: &str, v1: &str, v2: &str) -> Result<String> {
     Ok(kernel::read(path)?.trim().to_owned())
 }
 
-fn v2_only() -> bool {
+pub fn v2_only() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
@@ -230,14 +227,5 @@ fn a_group_with_processes_is_refused(case: &mut Case) -> Result<()> {
     ensure!(kernel::alive(first.pid), "the first was killed");
     let key = if v2_only() { "unified" } else { "pids" };
     ensure!(kernel::cgroups(first.pid)?[key].is_dir(), "the first lost its cgroup");
-    case.delete()
-}
-
-fn update_changes_limits(case: &mut Case) -> Result<()> {
-    case.set("/linux/resources/pids", json!({"limit": 20}));
-    let init = case.args(["sleep", "60"]).up()?;
-    case.verb(["update", "--pids-limit", "33", &case.id])?.ok()?;
-    let limit = value(&init, "pids", "pids.max", "pids.max")?;
-    ensure!(limit == "33", "the limit is {limit}");
     case.delete()
 }

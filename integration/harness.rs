@@ -48,6 +48,8 @@ pub enum Need {
     Hull,
     /// A verb that the runtime has.
     Verb(&'static str),
+    /// Limits of swap, which a kernel may have switched off.
+    SwapLimit,
     /// A compiler that makes 32-bit programs.
     Gcc32,
 }
@@ -135,6 +137,10 @@ impl Suite {
                 let on_v2 = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
                 let there = on_v1 || on_v2.split_whitespace().any(|have| have == name);
                 (!there).then(|| format!("the {name} controller is not available"))
+            }
+            Need::SwapLimit => {
+                let v1 = Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists();
+                (!v1 && !v2).then(|| "the kernel does not count swap".to_owned())
             }
             Need::Tool(name) => {
                 let path = env::var("PATH").unwrap_or_default();

@@ -29,6 +29,7 @@ mod seccomp;
 mod stress;
 mod sysctl;
 mod terminal;
+mod update;
 mod userns;
 
 use std::os::unix::fs::PermissionsExt;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         lifecycle::cases(),
         pause::cases(),
         ps::cases(),
+        update::cases(),
         process::cases(),
         attributes::cases(),
         mounts::cases(),

@@ -13,11 +13,13 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::error::{Error, Result, Step, show};
+use crate::lifecycle::update::UpdateOptions;
 use crate::lifecycle::{CreateOptions, Globals};
 use crate::log;
 use crate::plan::CgroupManager;
 
 pub mod argv;
+pub mod limits;
 pub mod root;
 pub mod signal;
 pub mod table;
@@ -78,6 +80,7 @@ pub enum Verb {
     List { json: bool, quiet: bool },
     Pause { id: String },
     Resume { id: String },
+    Update { id: String, options: UpdateOptions },
     Ps { id: String, json: bool, options: Vec<OsString> },
     Spec { bundle: PathBuf, rootless: bool },
     Explain { bundle: PathBuf, config: Option<PathBuf>, format: ExplainFormat },
@@ -249,6 +252,7 @@ fn verb_of(name: &str, matches: &ArgMatches) -> Result<Verb> {
         "list" => Verb::List { json: is_json(matches), quiet: matches.get_flag("quiet") },
         "pause" => Verb::Pause { id: id(matches)? },
         "resume" => Verb::Resume { id: id(matches)? },
+        "update" => Verb::Update { id: id(matches)?, options: update_options(matches)? },
         "ps" => Verb::Ps { id: id(matches)?, json: is_json(matches), options: words(matches, "OPTION") },
         "spec" => Verb::Spec { bundle: bundle(matches)?, rootless: matches.get_flag("rootless") },
         "explain" => Verb::Explain {
@@ -294,6 +298,13 @@ fn create_options(matches: &ArgMatches) -> Result<CreateOptions> {
         bundle,
         ..CreateOptions::default()
     })
+}
+
+fn update_options(matches: &ArgMatches) -> Result<UpdateOptions> {
+    let word = |name| matches.get_one::<OsString>(name).map(|word| word.to_str().unwrap_or("no UTF-8"));
+    let schemata = ["l3-cache-schema", "mem-bw-schema"].into_iter().filter_map(word).map(str::to_owned).collect();
+    let options = table::verb("update").map_or(&[][..], |verb| verb.options);
+    Ok(UpdateOptions { file: path(matches, "resources"), limits: limits::resources(options, word)?, schemata })
 }
 
 fn is_json(matches: &ArgMatches) -> bool {

@@ -89,6 +89,11 @@ impl Directory {
         read_at(self.fd.as_fd(), file)
     }
 
+    /// A file that holds one number.
+    pub fn number(&self, file: &str) -> Option<u64> {
+        self.read(file).ok()?.trim().parse().ok()
+    }
+
     /// Every process here and below.
     pub fn pids(&self, pids: &mut Vec<i32>) -> Result<()> {
         collect_pids(self.fd.as_fd(), pids)

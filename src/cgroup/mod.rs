@@ -15,6 +15,7 @@ use crate::plan::cgroup::{Cgroup, Write};
 
 mod directory;
 mod freezer;
+mod update;
 
 use directory::Directory;
 pub use freezer::is_frozen;
@@ -130,14 +131,31 @@ impl Handle {
         Ok(())
     }
 
-    fn limit(&self, write: &Write, plan: &Cgroup) -> Result<()> {
+    /// The open directory of a planned value.
+    fn directory(&self, write: &Write, plan: &Cgroup) -> Option<&Directory> {
         let directory = plan.trees[write.tree].directory();
+        self.trees.iter().find(|tree| tree.path == directory)
+    }
+
+    /// A file of cgroup v2, where that has the controllers.
+    pub fn read_v2(&self, file: &str) -> Option<String> {
+        self.trees.iter().find(|tree| tree.v2)?.read(file).ok()
+    }
+
+    fn limit(&self, write: &Write, plan: &Cgroup) -> Result<()> {
         let subject = || format!("limit {} to {:?} ({})", write.file, write.value, write.pointer);
-        let Some(tree) = self.trees.iter().find(|tree| tree.path == directory) else {
+        let Some(tree) = self.directory(write, plan) else {
             return Err(
                 Error::call(Step::Cgroup, "mkdirat", Errno::NOENT, subject()).hint("the cgroup could not be made")
             );
         };
+        if let Some(file) = write.not_below
+            && let (Ok(limit), Some(usage)) = (write.value.parse(), tree.number(file))
+            && usage >= limit
+        {
+            return Err(Error::host(Step::Cgroup, format!("{}: {usage} bytes are in use", subject()))
+                .hint("checkBeforeUpdate is on"));
+        }
         match tree.write(&write.file, &write.value, subject) {
             // Optional files: swap accounting off, reservations of an old kernel. "No limit" needs no file.
             Err(error)
@@ -148,6 +166,14 @@ impl Handle {
             }
             Err(error) if error.is(Errno::NOENT) => {
                 Err(error.hint(format!("the {} controller is not available in this cgroup", write.controller)))
+            }
+            // v1 does not go below what cannot be reclaimed.
+            Err(error) if error.is(Errno::BUSY) && write.controller == "memory" => {
+                let usage = tree.number("memory.usage_in_bytes").unwrap_or_default();
+                Err(error.hint(format!("{usage} bytes are in use")))
+            }
+            Err(error) if error.is(Errno::INVAL) && write.file == "memory.limit_in_bytes" => {
+                Err(error.hint("a memory limit cannot be above the limit of memory and swap together: raise that too"))
             }
             result => result,
         }

@@ -90,6 +90,28 @@ const PRESERVE_FDS: Opt = option("preserve-fds", None, "N", "hand on N descripto
 
 const ID: (&str, Count, &str) = ("ID", Count::One, "the container's id");
 
+const UPDATE: &[Opt] = &[
+    option("resources", Some('r'), "FILE", "read limits as JSON, as in config.json, from FILE; `-`: from stdin"),
+    option("memory", None, "SIZE", "memory, such as 512m or 1.5g; -1: no limit"),
+    option("memory-reservation", None, "SIZE", "memory that is left to it when the host runs short"),
+    option("memory-swap", None, "SIZE", "memory and swap together; -1: no limit"),
+    option("kernel-memory", None, "SIZE", "accepted, without effect on today's kernels"),
+    option("kernel-memory-tcp", None, "SIZE", "accepted, without effect on today's kernels"),
+    option("cpu-period", None, "US", "the period of --cpu-quota in microseconds"),
+    option("cpu-quota", None, "US", "CPU time in each period in microseconds; -1: no limit"),
+    option("cpu-burst", None, "US", "unused quota that may be saved up, in microseconds"),
+    option("cpu-share", None, "N", "relative weight of CPU time, 2 to 262144"),
+    option("cpu-rt-period", None, "US", "the period of --cpu-rt-runtime in microseconds (cgroup v1)"),
+    option("cpu-rt-runtime", None, "US", "real-time CPU time in each period in microseconds (cgroup v1)"),
+    option("cpu-idle", None, "N", "1: run only when nothing else does; 0: as usual"),
+    option("cpuset-cpus", None, "LIST", "CPUs to run on, such as 0-3,7"),
+    option("cpuset-mems", None, "LIST", "memory nodes to use, such as 0-1"),
+    option("pids-limit", None, "N", "number of processes; -1: no limit"),
+    option("blkio-weight", None, "N", "relative weight of block I/O, 10 to 1000"),
+    option("l3-cache-schema", None, "SCHEMA", "Intel RDT: L3 cache, such as L3:0=f"),
+    option("mem-bw-schema", None, "SCHEMA", "Intel RDT: memory bandwidth, such as MB:0=50"),
+];
+
 /// Every verb, in the order of the help.
 pub const VERBS: &[Verb] = &[
     Verb {
@@ -181,6 +203,14 @@ pub const VERBS: &[Verb] = &[
         positionals: &[ID],
         stops: false,
         example: "hull resume web",
+    },
+    Verb {
+        name: "update",
+        about: "change the limits of a container; what is not named stays as it is",
+        options: UPDATE,
+        positionals: &[ID],
+        stops: false,
+        example: "hull update --memory 1.5g --pids-limit 500 web",
     },
     Verb {
         name: "ps",

@@ -27,6 +27,7 @@ pub mod run;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod update;
 pub mod version;
 
 /// What a verb that succeeded leaves to main.
@@ -60,6 +61,7 @@ pub fn execute(invocation: Invocation) -> Result<Done> {
         Verb::List { json, quiet } => list::list(&globals, json, quiet),
         Verb::Pause { id } => pause::pause(&globals, &id),
         Verb::Resume { id } => resume::resume(&globals, &id),
+        Verb::Update { id, options } => update::update(&globals, &id, &options),
         Verb::Ps { id, json, options } => ps::ps(&globals, &id, json, options),
         Verb::Spec { bundle, rootless } => spec::spec(&bundle, rootless),
         Verb::Explain { bundle, config, format } => explain::explain(&globals, &bundle, config.as_deref(), format),

@@ -17,6 +17,7 @@ pub mod spawn;
 pub mod start;
 pub mod state;
 pub mod sync;
+pub mod update;
 
 /// The global options, as every verb gets them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

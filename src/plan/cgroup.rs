@@ -29,9 +29,15 @@ pub struct Tree {
 }
 
 impl Tree {
+    /// One that exists.
+    pub fn at(directory: PathBuf, controllers: Vec<String>, v2: bool) -> Tree {
+        Tree { mount: directory, path: PathBuf::new(), controllers, v2 }
+    }
+
     /// The cgroup's directory.
     pub fn directory(&self) -> PathBuf {
-        self.mount.join(&self.path)
+        // Joining an empty path would add a slash.
+        if self.path.as_os_str().is_empty() { self.mount.clone() } else { self.mount.join(&self.path) }
     }
 }
 
@@ -48,6 +54,8 @@ pub struct Write {
     pub value: String,
     /// What asked for it.
     pub pointer: String,
+    /// The value may not be below what this file says (checkBeforeUpdate).
+    pub not_below: Option<&'static str>,
 }
 
 /// The container's cgroups.
@@ -98,6 +106,21 @@ impl Cgroup {
         Ok(Cgroup { trees, enable, writes, devices, forgiving, notes })
     }
 
+    /// The limits of a container that exists, whose cgroups are `trees`, from a document of its own: what is not
+    /// in it is left alone, device rules always.
+    pub fn update(resources: &spec::Resources<'_>, trees: Vec<Tree>, host: &HostFacts) -> Result<Cgroup> {
+        let mut notes = Vec::new();
+        let (mut writes, enable) = limits::plan(resources, &trees, host, &mut notes).map_err(|mut error| {
+            error.subject = of_update(&error.subject);
+            error
+        })?;
+        for write in &mut writes {
+            write.pointer = write.pointer.replacen("/linux/resources", "", 1);
+        }
+        let notes = notes.iter().map(|note| of_update(note)).collect();
+        Ok(Cgroup { trees, enable, writes, devices: None, forgiving: false, notes })
+    }
+
     /// Whether init must be put into its cgroups by a write: every v1 hierarchy asks for it.
     pub fn joined_by_write(&self) -> bool {
         self.trees.iter().any(|tree| !tree.v2)
@@ -122,6 +145,11 @@ impl Cgroup {
     pub fn device_rules(&self) -> Option<usize> {
         self.devices.as_ref().map(|rules| rules.exceptions.len())
     }
+}
+
+/// The limits' sentences are about config.json; those of an update come from another document, with the same pointers.
+fn of_update(sentence: &str) -> String {
+    sentence.replacen("config.json: /linux/resources", "resources: ", 1)
 }
 
 fn trees(path: Option<&str>, host: &HostFacts, options: &Options) -> Vec<Tree> {

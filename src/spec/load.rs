@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use super::json::Trail;
-use super::{Spec, Unknown};
+use super::{Resources, Spec, Unknown};
 use crate::error::{Blame, ErrAt, Error, Result, Step, show};
 
 /// The longest config.json that is read: 16 MiB. 10,000 mounts need less than 2.
@@ -57,6 +57,18 @@ pub fn parse(text: &Text) -> Result<(Spec<'_>, Vec<Unknown>)> {
         Ok(spec) => Ok((spec, Trail::take_unknown())),
         Err(error) => Err(Error::spec(Trail::pointer(), error)),
     }
+}
+
+/// Understands the limits of an update: the object that config.json has at /linux/resources, alone.
+pub fn resources(text: &Text) -> Result<Resources<'_>> {
+    Trail::reset();
+    let parsed = serde_json::from_str(&text.0).map_err(|error| {
+        Error::host(Step::Spec, format!("resources: {}: {error}", Trail::pointer())).blame(Blame::Spec)
+    })?;
+    for unknown in Trail::take_unknown() {
+        crate::log::warn(unknown.to_string().replacen("config.json", "resources", 1));
+    }
+    Ok(parsed)
 }
 
 #[cfg(test)]

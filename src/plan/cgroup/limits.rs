@@ -93,8 +93,18 @@ impl Out<'_> {
             file: file.to_owned(),
             value: value.into(),
             pointer,
+            not_below: None,
         });
         Ok(())
+    }
+}
+
+impl Out<'_> {
+    /// The value planned last is to be compared with this file before it is written.
+    fn not_below(&mut self, file: Option<&'static str>) {
+        if let Some(write) = self.writes.last_mut() {
+            write.not_below = file;
+        }
     }
 }
 
@@ -137,7 +147,9 @@ fn cpu(cpu: &spec::Cpu<'_>, out: &mut Out<'_>) -> Result<()> {
         if quota.is_some() || period.is_some() {
             let limit = quota.filter(|n| *n > 0).map_or("max".to_owned(), |n| n.to_string());
             let pointer = if quota.is_some() { "cpu/quota" } else { "cpu/period" };
-            out.put("cpu", "", "cpu.max", format!("{limit} {}", period.unwrap_or(100_000)), pointer)?;
+            // A lone quota keeps the period that is there; a lone period needs the quota beside it.
+            let period = period.map(|period| format!(" {period}")).unwrap_or_default();
+            out.put("cpu", "", "cpu.max", format!("{limit}{period}"), pointer)?;
         }
     }
     if let Some(burst) = cpu.burst {
@@ -167,6 +179,7 @@ fn memory(memory: &spec::Memory<'_>, out: &mut Out<'_>, notes: &mut Vec<String>)
     let bytes = |n: i64| if n < 0 { if v1 { "-1".to_owned() } else { "max".to_owned() } } else { n.to_string() };
     let limit = memory.limit.filter(|n| *n != 0);
     let swap = memory.swap.filter(|n| *n != 0);
+    let check = memory.check_before_update == Some(true);
     for (name, asked) in [("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp)] {
         if asked.is_some_and(|n| n > 0) {
             notes.push(format!(
@@ -178,9 +191,11 @@ fn memory(memory: &spec::Memory<'_>, out: &mut Out<'_>, notes: &mut Vec<String>)
         // The kernel wants memory <= memory+swap at each moment, and a new cgroup has no limits: memory first.
         if let Some(limit) = limit {
             out.put("memory", "memory.limit_in_bytes", "", bytes(limit), "memory/limit")?;
+            out.not_below(check.then_some("memory.usage_in_bytes"));
         }
         if let Some(swap) = swap.or(limit.filter(|n| *n < 0)) {
             out.put("memory", "memory.memsw.limit_in_bytes", "", bytes(swap), "memory/swap")?;
+            out.not_below(check.then_some("memory.memsw.usage_in_bytes"));
         }
         if let Some(reservation) = memory.reservation.filter(|n| *n != 0) {
             out.put("memory", "memory.soft_limit_in_bytes", "", bytes(reservation), "memory/reservation")?;
@@ -215,6 +230,7 @@ fn memory(memory: &spec::Memory<'_>, out: &mut Out<'_>, notes: &mut Vec<String>)
     }
     if let Some(limit) = limit {
         out.put("memory", "", "memory.max", bytes(limit), "memory/limit")?;
+        out.not_below(check.then_some("memory.current"));
     }
     if let Some(reservation) = memory.reservation.filter(|n| *n != 0) {
         out.put("memory", "", "memory.low", bytes(reservation), "memory/reservation")?;
@@ -350,6 +366,7 @@ fn unified(resources: &spec::Resources<'_>, out: &mut Out<'_>) -> Result<()> {
                 file: file.to_string(),
                 value: line.to_owned(),
                 pointer: format!("/linux/resources/{pointer}"),
+                not_below: None,
             });
         }
     }
