@@ -102,18 +102,26 @@ impl Handle {
         Ok(())
     }
 
-    /// Writes the limits and the device rules.
+    /// Writes the device rules of v1, before anyone is in: they take several writes, and between "deny all" and the
+    /// exceptions init could not make its devices.
+    pub fn set_v1_devices(&self, plan: &Cgroup) -> Result<()> {
+        let Some(rules) = &plan.devices else { return Ok(()) };
+        for tree in self.trees.iter().filter(|tree| tree.controllers.iter().any(|name| name == "devices")) {
+            for (file, line) in rules.v1_lines() {
+                tree.write(file, &line, || format!("write {line:?} (/linux/resources/devices)"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the limits and v2's device rules.
     pub fn apply(&self, plan: &Cgroup) -> Result<()> {
         for write in &plan.writes {
             self.limit(write, plan)?;
         }
         let Some(rules) = &plan.devices else { return Ok(()) };
         for tree in &self.trees {
-            if tree.controllers.iter().any(|name| name == "devices") {
-                for (file, line) in rules.v1_lines() {
-                    tree.write(file, &line, || format!("write {line:?} (/linux/resources/devices)"))?;
-                }
-            } else if tree.v2 && self.trees.iter().all(|tree| tree.v2) {
+            if tree.v2 && self.trees.iter().all(|tree| tree.v2) {
                 let subject = || format!("set the device rules of {} (/linux/resources/devices)", show(&tree.path));
                 let program = crate::sys::bpf::load_device_program(&rules.program()).err_at(
                     Step::DeviceRules,

@@ -6,7 +6,7 @@
 //!   2 cgroup: create
 //!   3 open what is joined, join what setup's own user namespace owns; open what only the host sees
 //!   4 spawn: clone3(USER|PID, INTO_CGROUP, PIDFD); back ────┐
-//!   5 join cgroup if 4 could not; uid/gid maps; oom_score_adj, scheduler, io priority, raised limits by pid
+//!   5 v1 device rules; join cgroup if 4 could not; uid/gid maps; oom_score_adj, scheduler, io priority, raised limits by pid
 //!   6 ── Sync::Mapped ────────────────────────────────────► 7 become root; join what the container's user namespace owns;
 //!                                                             unshare(rest, cgroup too); time offsets; not dumpable
 //!   9 limits, devices; clone the sources init     ◄── Sync::NamespacesReady ── 8
@@ -173,7 +173,8 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     back.go()?;
     state.init = Some(Process::now(pid)?);
 
-    trace::step("5 cgroup membership, id maps, attributes by pid");
+    trace::step("5 v1 device rules, cgroup membership, id maps, attributes by pid");
+    undo.cgroup().set_v1_devices(&plan.cgroup)?;
     undo.cgroup().join(pid, cloned_into)?;
     if let Some(maps) = &plan.idmaps {
         steps::idmap::write(maps, pid)?;
