@@ -52,6 +52,8 @@ pub enum Need {
     SwapLimit,
     /// A compiler that makes 32-bit programs.
     Gcc32,
+    /// systemd as process 1 and the bus of the caller's manager.
+    Systemd,
 }
 
 /// A named case, what it needs, and which peers are known to behave differently.
@@ -149,6 +151,14 @@ impl Suite {
             }
             Need::Hull => self.peer.is_some().then(|| "is about hull alone".to_owned()),
             Need::Verb(verb) => (!has_verb(&self.runtime, verb)).then(|| format!("the runtime has no verb {verb} yet")),
+            Need::Systemd => {
+                let bus = match root {
+                    true => PathBuf::from("/run/dbus/system_bus_socket"),
+                    false => PathBuf::from(env::var_os("XDG_RUNTIME_DIR").unwrap_or_default()).join("bus"),
+                };
+                let there = Path::new("/run/systemd/system").is_dir() && bus.exists();
+                (!there).then(|| "no systemd runs here (hack/vm has one)".to_owned())
+            }
             Need::Gcc32 => (!can_compile_32_bit()).then(|| "no compiler makes 32-bit programs here".to_owned()),
         }
     }
@@ -185,6 +195,8 @@ pub struct Case {
     /// Shell commands that run before the runtime is executed in the same process, to arrange its surroundings.
     pub before: String,
     pub env: Vec<(String, String)>,
+    /// Global options of every command, before the verb.
+    pub globals: Vec<String>,
     /// What the runtime reads from its stdin.
     pub stdin: Option<PathBuf>,
     commands: AtomicU32,
@@ -219,6 +231,7 @@ impl Case {
             peer: suite.peer.clone(),
             before: String::new(),
             env: Vec::new(),
+            globals: env::var("HULL_TEST_GLOBALS").iter().flat_map(|text| text.split(' ').map(str::to_owned)).collect(),
             stdin: None,
             commands: AtomicU32::new(0),
         })
@@ -327,7 +340,12 @@ impl Case {
             command.args(["-c", &format!("{}; exec \"$@\"", self.before), "sh"]).arg(&self.runtime);
             command
         };
-        command.arg("--root").arg(self.root()).args(&args);
+        command.arg("--root").arg(self.root());
+        // An absolute path of cgroups is about the other driver.
+        let path = self.config["linux"]["cgroupsPath"].as_str();
+        let about_systemd = path.is_none_or(|path| !path.starts_with('/'));
+        command.args(self.globals.iter().filter(|option| about_systemd || *option != "--systemd-cgroup"));
+        command.args(&args);
         command.current_dir(&self.dir).envs(self.env.iter().map(|(key, value)| (key, value)));
         match &self.stdin {
             Some(path) => command.stdin(File::open(path)?),

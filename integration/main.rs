@@ -2,7 +2,7 @@
 //!
 //! `cargo test --test integration -- [-j N] [--list] [WORD...]` runs the cases whose name contains one of the words.
 //! `RUNTIME=/path/to/other` runs the same cases on another runtime, to prove the cases right; `HULL=/path` chooses the
-//! binary of hull. `HULL_TEST_MODE=rootful|v1|v2|rootless` chooses the surroundings (default: by the user): `v1` and
+//! binary of hull, `HULL_TEST_GLOBALS=--systemd-cgroup` another driver of cgroups for all cases. `HULL_TEST_MODE=rootful|v1|v2|rootless` chooses the surroundings (default: by the user): `v1` and
 //! `v2` run in a mount namespace of their own without the other version of cgroups, `rootless` as an ordinary user. A case that the surroundings
 //! cannot carry says SKIP and why, and is counted.
 
@@ -28,6 +28,7 @@ mod ps;
 mod seccomp;
 mod stress;
 mod sysctl;
+mod systemd;
 mod terminal;
 mod update;
 mod userns;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         features::cases(),
         hooks::cases(),
         sysctl::cases(),
+        systemd::cases(),
         terminal::cases(),
         badinput::cases(),
         log::cases(),

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{ErrAt, Result, Step};
+use crate::plan::CgroupManager;
 use crate::spec::{Spec, Str};
 
 /// The facts.
@@ -41,6 +42,8 @@ pub struct CgroupFacts {
     pub v1: Vec<V1Hierarchy>,
     /// hull's own cgroup in the v2 hierarchy, from /proc/self/cgroup.
     pub own_v2: PathBuf,
+    /// The root of the cgroups of the systemd that hull asks, the system's or the user's; empty when none is asked.
+    pub manager_root: PathBuf,
 }
 
 /// One mounted v1 hierarchy.
@@ -88,6 +91,35 @@ impl HostFacts {
         })
     }
 
+    /// The same for a plan with this driver of cgroups: systemd's has its own root of them.
+    pub fn probe_for(spec: &Spec<'_>, manager: CgroupManager) -> Result<HostFacts> {
+        let mut facts = HostFacts::probe(spec)?;
+        if manager == CgroupManager::Systemd {
+            facts.probe_systemd()?;
+        }
+        Ok(facts)
+    }
+
+    /// Finds the root of the cgroups of the systemd that will be asked.
+    fn probe_systemd(&mut self) -> Result<()> {
+        let read = |path: &str| {
+            std::fs::read_to_string(path).err_at(Step::Cgroup, "open", || format!("find systemd's cgroup in {path}"))
+        };
+        let systemd_path = |table: &str| {
+            let v1 = self.cgroup.v1.iter().any(|hierarchy| hierarchy.controllers == ["name=systemd"]);
+            own_path(table, if v1 { "name=systemd" } else { "" })
+        };
+        self.cgroup.manager_root = if self.rootless() {
+            let uid = outside_id(&read("/proc/self/uid_map")?, self.euid);
+            user_manager_root(&systemd_path(&read("/proc/self/cgroup")?), uid)
+        } else {
+            // Process 1 is in init.scope below the root: in a container without a cgroup namespace that is not "/".
+            let own = systemd_path(&read("/proc/1/cgroup")?);
+            if own.ends_with("init.scope") { own.parent().unwrap_or(&own).to_owned() } else { "/".into() }
+        };
+        Ok(())
+    }
+
     /// Whether hull lacks the privileges of the host's root: it is not root, or root of a user namespace only.
     pub fn rootless(&self) -> bool {
         self.euid != 0 || self.in_user_namespace
@@ -130,6 +162,7 @@ impl CgroupFacts {
                 v2_mount: Some(CGROUP_ROOT.into()),
                 v1: Vec::new(),
                 own_v2: own_path(&own, ""),
+                manager_root: PathBuf::new(),
             });
         }
         let table = std::fs::read_to_string("/proc/self/mountinfo").err_at(
@@ -197,9 +230,52 @@ fn own_path(table: &str, controller: &str) -> PathBuf {
         .map_or_else(|| "/".into(), |(_, path)| path.into())
 }
 
+/// The root of the cgroups of the user's manager: named in hull's own cgroup where hull runs below it, else where logind
+/// puts it.
+fn user_manager_root(own: &Path, uid: u32) -> PathBuf {
+    let is_manager = |name: &str| name.starts_with("user@") && name.ends_with(".service");
+    let mut root = PathBuf::new();
+    for component in own.components() {
+        root.push(component);
+        if component.as_os_str().to_str().is_some_and(is_manager) {
+            return root;
+        }
+    }
+    PathBuf::from(format!("/user.slice/user-{uid}.slice/user@{uid}.service"))
+}
+
+/// What the user of a user namespace is outside of it, by the text of its map (user_namespaces(7)).
+fn outside_id(map: &str, id: u32) -> u32 {
+    map.lines()
+        .filter_map(|line| {
+            let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+            Some((numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?))
+        })
+        .find_map(|(inside, outside, count)| {
+            let offset = id.checked_sub(inside).filter(|offset| *offset < count)?;
+            outside.checked_add(offset)
+        })
+        .unwrap_or(id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_users_manager() {
+        let own = "/user.slice/user-7.slice/user@7.service/app.slice/x.scope";
+        assert_eq!(user_manager_root(Path::new(own), 9), Path::new("/user.slice/user-7.slice/user@7.service"));
+        let session = "/user.slice/user-7.slice/session-3.scope";
+        assert_eq!(user_manager_root(Path::new(session), 7), Path::new("/user.slice/user-7.slice/user@7.service"));
+    }
+
+    #[test]
+    fn ids_outside() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!([0, 1, 65536, 70000].map(|id| outside_id(map, id)), [1000, 100_000, 165_535, 70_000]);
+        assert_eq!(outside_id("0 0 4294967295\n", 7), 7);
+    }
 
     #[test]
     fn a_hybrid_host() {

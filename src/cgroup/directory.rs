@@ -23,7 +23,28 @@ pub struct Directory {
 
 impl Directory {
     /// Makes the cgroup `path` beneath `mount`, with what leads to it; on v2 `enable` names the controllers that it needs.
+    /// One that is there already must be empty and thawed.
     pub fn create(mount: &Path, path: &Path, v2: bool, controllers: &[String], enable: &[String]) -> Result<Directory> {
+        let (directory, made) = Directory::make(mount, path, v2, controllers, enable)?;
+        if !made {
+            directory.check_unused()?;
+        }
+        Ok(directory)
+    }
+
+    /// The same for a cgroup that may be in use by the container already.
+    pub fn adopt(mount: &Path, path: &Path, v2: bool, controllers: &[String], enable: &[String]) -> Result<Directory> {
+        Directory::make(mount, path, v2, controllers, enable).map(|(directory, _)| directory)
+    }
+
+    /// Makes it, and says whether it was not there before.
+    fn make(
+        mount: &Path,
+        path: &Path,
+        v2: bool,
+        controllers: &[String],
+        enable: &[String],
+    ) -> Result<(Directory, bool)> {
         let full = mount.join(path);
         let subject = || format!("make the cgroup {}", show(&full));
         let mut fd = open_directory(mount).err_at(Step::Cgroup, "open", subject)?;
@@ -46,11 +67,7 @@ impl Directory {
             }
             fd = child;
         }
-        let directory = Directory { fd, path: full.clone(), controllers: controllers.to_vec(), v2 };
-        if !made {
-            directory.check_unused()?;
-        }
-        Ok(directory)
+        Ok((Directory { fd, path: full, controllers: controllers.to_vec(), v2 }, made))
     }
 
     /// One that exists; None when it has gone.
@@ -134,7 +151,7 @@ impl Directory {
     }
 
     /// A cgroup that was there before must be empty, and not frozen, or the container would hang or share it.
-    fn check_unused(&self) -> Result<()> {
+    pub fn check_unused(&self) -> Result<()> {
         let what = if self.has_processes() {
             "is not empty"
         } else if super::freezer::directory_is_frozen(self) {

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::plan::cgroup::{Cgroup, Write};
 
+mod dbus;
 mod directory;
 mod freezer;
+pub mod systemd;
 mod update;
 
 use directory::Directory;
@@ -28,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Saved {
     /// One for each hierarchy.
     pub trees: Vec<SavedTree>,
+    /// The unit that systemd made for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<systemd::Saved>,
 }
 
 /// The cgroup in one hierarchy.
@@ -49,7 +54,7 @@ impl Saved {
             controllers: tree.controllers.clone(),
             v2: tree.v2,
         };
-        Saved { trees: plan.trees.iter().map(tree).collect() }
+        Saved { trees: plan.trees.iter().map(tree).collect(), unit: plan.unit.as_ref().map(systemd::Saved::planned) }
     }
 }
 
@@ -58,12 +63,18 @@ impl Saved {
 pub struct Handle {
     trees: Vec<Directory>,
     forgiving: bool,
+    unit: Option<systemd::Saved>,
 }
 
 impl Handle {
-    /// Makes the cgroups. One that is there already must be empty and thawed.
+    /// Makes the cgroups, or leaves that to systemd, which wants a process for it. One that is there already must be
+    /// empty and thawed.
     pub fn create(plan: &Cgroup) -> Result<Handle> {
-        let mut handle = Handle { trees: Vec::with_capacity(plan.trees.len()), forgiving: plan.forgiving };
+        let mut handle = Handle { trees: Vec::with_capacity(plan.trees.len()), forgiving: plan.forgiving, unit: None };
+        if plan.unit.is_some() {
+            systemd::check_unused(plan)?;
+            return Ok(handle);
+        }
         for tree in &plan.trees {
             match Directory::create(&tree.mount, &tree.path, tree.v2, &tree.controllers, &plan.enable) {
                 Ok(directory) => handle.trees.push(directory),
@@ -83,7 +94,7 @@ impl Handle {
         for tree in &saved.trees {
             trees.extend(Directory::open(&tree.directory, tree.v2, &tree.controllers)?);
         }
-        Ok(Handle { trees, forgiving: false })
+        Ok(Handle { trees, forgiving: false, unit: saved.unit.clone() })
     }
 
     /// The directory for CLONE_INTO_CGROUP.
@@ -92,7 +103,10 @@ impl Handle {
     }
 
     /// Puts a process into every cgroup that the clone could not put it into. `cloned_into`: it is in v2's already.
-    pub fn join(&self, pid: i32, cloned_into: bool) -> Result<()> {
+    pub fn join(&mut self, plan: &Cgroup, pid: i32, cloned_into: bool) -> Result<()> {
+        if let Some(unit) = &plan.unit {
+            return self.start_unit(unit, plan, pid);
+        }
         for tree in self.trees.iter().filter(|tree| !(tree.v2 && cloned_into)) {
             match tree.write("cgroup.procs", &pid.to_string(), || format!("put process {pid} into the cgroup")) {
                 Err(_) if self.forgiving => {}
@@ -236,6 +250,17 @@ impl Handle {
 
     /// Kills what is left and removes the cgroups with all that the payload made in them; never a parent.
     pub fn remove(&self) -> Result<()> {
+        self.remove_trees()?;
+        if let Some(unit) = &self.unit
+            && let Err(error) = systemd::stop(unit)
+        {
+            // Nothing is left of it in the kernel, and a scope without processes goes by itself.
+            crate::log::warn(error.to_string());
+        }
+        Ok(())
+    }
+
+    fn remove_trees(&self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut pause = Duration::from_micros(50);
         for tree in &self.trees {

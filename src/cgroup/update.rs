@@ -6,7 +6,7 @@
 
 use rustix::io::Errno;
 
-use super::{Directory, Handle};
+use super::{Directory, Handle, systemd};
 use crate::error::{Error, Result};
 use crate::plan::cgroup::{Cgroup, Write};
 
@@ -14,7 +14,13 @@ impl Handle {
     /// Replaces the limits that the plan names; when one is refused, those before it get their old values back.
     pub fn update(&self, plan: &Cgroup) -> Result<()> {
         let mut undo = Vec::new();
-        let result = self.write_in_any_order(plan, &plan.writes, Some(&mut undo));
+        let result = self.write_in_any_order(plan, &plan.writes, Some(&mut undo)).and_then(|()| match &self.unit {
+            None => Ok(()),
+            // What the kernel takes systemd must know, or it would bring the old values back; and as it writes rounded
+            // ones when it is told, the exact ones are written again.
+            Some(unit) => systemd::set(unit, &self.with_the_other_half(plan))
+                .and_then(|()| self.write_in_any_order(plan, &plan.writes, None)),
+        });
         let Err(error) = result else { return Ok(()) };
         undo.reverse();
         match self.write_in_any_order(plan, &undo, None) {
@@ -27,6 +33,20 @@ impl Handle {
                 None => error.hint(format!("{second}: not restored")),
             }),
         }
+    }
+
+    /// v1's quota and period, which are one value for systemd: the one that stays is read.
+    fn with_the_other_half(&self, plan: &Cgroup) -> Vec<Write> {
+        let mut writes = plan.writes.clone();
+        for (there, missing) in [("cpu.cfs_quota_us", "cpu.cfs_period_us"), ("cpu.cfs_period_us", "cpu.cfs_quota_us")] {
+            let has = |file: &str| plan.writes.iter().find(|write| write.file == file);
+            if let (Some(write), None) = (has(there), has(missing))
+                && let Some(value) = self.directory(write, plan).and_then(|directory| directory.read(missing).ok())
+            {
+                writes.push(Write { file: missing.to_owned(), value, ..write.clone() });
+            }
+        }
+        writes
     }
 
     fn write_in_any_order(&self, plan: &Cgroup, writes: &[Write], mut undo: Option<&mut Vec<Write>>) -> Result<()> {

@@ -162,7 +162,8 @@ impl Report {
 
 /// Checks the text of a config.json.
 pub fn check(text: &Text, options: &Options) -> Report {
-    let mend::Outcome { mut problems, rest } = mend::problems(text, HostFacts::probe, options);
+    let mend::Outcome { mut problems, rest } =
+        mend::problems(text, |spec| HostFacts::probe_for(spec, options.cgroup_manager), options);
     if let Some(rest) = rest
         && let Ok((spec, _)) = parse(&rest.text)
     {

@@ -25,7 +25,7 @@ pub fn explain(globals: &Globals, bundle: &Path, config: Option<&Path>, format: 
         rootless: globals.rootless,
         ..Options::default()
     };
-    let plan = Plan::new(&spec, &HostFacts::probe(&spec)?, &options)?;
+    let plan = Plan::new(&spec, &HostFacts::probe_for(&spec, globals.cgroup_manager)?, &options)?;
     for note in unknown.iter().map(ToString::to_string).chain(plan.notes.iter().cloned()) {
         crate::log::warn(note);
     }

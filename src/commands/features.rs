@@ -80,6 +80,7 @@ fn supported() -> Supported {
         namespaces: Kind::ALL.iter().map(|row| row.1).collect(),
         cgroup_v1: true,
         cgroup_v2: true,
+        systemd: (true, true),
         rdma: true,
         seccomp: Some(Seccomp {
             enabled: true,
@@ -101,7 +102,7 @@ fn supported() -> Supported {
         )),
         net_devices: true,
         idmap: true,
-        unsafe_annotations: &[seccomp::FAIL_UNKNOWN_ANNOTATION],
+        unsafe_annotations: &[seccomp::FAIL_UNKNOWN_ANNOTATION, "org.systemd.property."],
         ..Supported::default()
     }
 }

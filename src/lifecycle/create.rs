@@ -96,7 +96,7 @@ pub fn prepare(globals: &Globals, options: &CreateOptions, detached: bool) -> Re
     let text = load::read(options.config.as_deref().unwrap_or(&default))?;
     let (plan, last_cap, forgiving) = {
         let (spec, unknown) = load::parse(&text)?;
-        let facts = HostFacts::probe(&spec)?;
+        let facts = HostFacts::probe_for(&spec, globals.cgroup_manager)?;
         let plan_options = Options {
             id: options.id.clone(),
             bundle: options.bundle.clone(),
@@ -174,8 +174,9 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     state.init = Some(Process::now(pid)?);
 
     trace::step("5 v1 device rules, cgroup membership, id maps, attributes by pid");
-    undo.cgroup().set_v1_devices(&plan.cgroup)?;
-    undo.cgroup().join(pid, cloned_into)?;
+    let cgroup = undo.cgroup.as_mut().expect("the cgroup is made before the clone");
+    cgroup.set_v1_devices(&plan.cgroup)?;
+    cgroup.join(&plan.cgroup, pid, cloned_into)?;
     if let Some(maps) = &plan.idmaps {
         steps::idmap::write(maps, pid)?;
     }

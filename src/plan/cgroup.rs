@@ -12,6 +12,7 @@ use crate::spec;
 
 pub mod devices;
 mod limits;
+pub mod systemd;
 
 pub use devices::DeviceRules;
 
@@ -63,6 +64,8 @@ pub struct Write {
 pub struct Cgroup {
     /// One for each hierarchy; empty: the container has none of its own.
     pub trees: Vec<Tree>,
+    /// The unit that systemd makes for it.
+    pub unit: Option<systemd::Unit>,
     /// v2 controllers that the limits need.
     pub enable: Vec<String>,
     /// Limits, in the order in which they are written.
@@ -76,8 +79,9 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// From /linux/cgroupsPath and /linux/resources.
-    pub fn new(linux: Option<&spec::Linux<'_>>, host: &HostFacts, options: &Options) -> Result<Cgroup> {
+    /// From /linux/cgroupsPath and /linux/resources, with systemd from the annotations too.
+    pub fn new(spec: &spec::Spec<'_>, host: &HostFacts, options: &Options) -> Result<Cgroup> {
+        let linux = spec.linux.as_ref();
         let mut notes = Vec::new();
         let path = linux.and_then(|l| l.cgroups_path.as_deref()).filter(|path| !path.is_empty());
         if path.is_some_and(|path| path.contains('\0')) {
@@ -85,13 +89,13 @@ impl Cgroup {
         }
         let resources = linux.and_then(|l| l.resources.as_ref());
         let rootless = options.rootless.unwrap_or_else(|| host.rootless());
+        let unit = match options.cgroup_manager {
+            CgroupManager::Systemd => Some(systemd::Unit::new(path, &spec.annotations, host, &options.id)?),
+            _ => None,
+        };
         let trees = match options.cgroup_manager {
             CgroupManager::Disabled => Vec::new(),
-            CgroupManager::Systemd => {
-                return Err(Error::usage(
-                    "--systemd-cgroup: this version of hull makes cgroups itself only (cgroupfs)",
-                ));
-            }
+            CgroupManager::Systemd => unit.iter().flat_map(|unit| systemd::trees(unit, host)).collect(),
             // Nobody but the host's root may write outside of what was delegated; without a path nothing was.
             CgroupManager::Cgroupfs if rootless && path.is_none() => Vec::new(),
             CgroupManager::Cgroupfs => trees(path, host, options),
@@ -103,7 +107,7 @@ impl Cgroup {
         let rules = DeviceRules::new(resources.map(|r| &r.devices[..]).unwrap_or_default())?;
         let devices = (!trees.is_empty() && !host.in_user_namespace && host.euid == 0).then_some(rules);
         let forgiving = rootless && writes.is_empty();
-        Ok(Cgroup { trees, enable, writes, devices, forgiving, notes })
+        Ok(Cgroup { trees, unit, enable, writes, devices, forgiving, notes })
     }
 
     /// The limits of a container that exists, whose cgroups are `trees`, from a document of its own: what is not
@@ -118,12 +122,12 @@ impl Cgroup {
             write.pointer = write.pointer.replacen("/linux/resources", "", 1);
         }
         let notes = notes.iter().map(|note| of_update(note)).collect();
-        Ok(Cgroup { trees, enable, writes, devices: None, forgiving: false, notes })
+        Ok(Cgroup { trees, unit: None, enable, writes, devices: None, forgiving: false, notes })
     }
 
-    /// Whether init must be put into its cgroups by a write: every v1 hierarchy asks for it.
+    /// Whether init must be put into its cgroups after the clone: every v1 hierarchy asks for it, and systemd.
     pub fn joined_by_write(&self) -> bool {
-        self.trees.iter().any(|tree| !tree.v2)
+        self.unit.is_some() || self.trees.iter().any(|tree| !tree.v2)
     }
 
     /// The container's own path in each hierarchy, by the hierarchy's mount point.

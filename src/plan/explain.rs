@@ -71,6 +71,9 @@ pub fn lines(plan: &Plan) -> Vec<Line> {
 }
 
 fn cgroup(plan: &Plan, out: &mut Lines) {
+    if plan.cgroup.unit.is_some() {
+        return;
+    }
     for directory in plan.cgroup.directories() {
         let path = directory.display();
         out.add(format!("make the cgroup {path}"), "mkdirat", "/linux/cgroupsPath").sh(format!("mkdir -p {path}"));
@@ -99,7 +102,11 @@ fn spawn(plan: &Plan, out: &mut Lines) {
     if !options.is_empty() {
         line.sh(format!("unshare --fork {} ...", options.join(" ")));
     }
-    if plan.cgroup.joined_by_write() {
+    if let Some(unit) = &plan.cgroup.unit {
+        let what = format!("have systemd make the unit {} in {} with init in it", unit.name, unit.slice);
+        out.add(what, "StartTransientUnit", "/linux/cgroupsPath")
+            .sh(format!("busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager StartTransientUnit ... # {}", unit.name));
+    } else if plan.cgroup.joined_by_write() {
         out.add("put init into its cgroups", "write cgroup.procs", "").sh("echo $PID > cgroup.procs");
     }
     if let Some(maps) = &plan.idmaps {

@@ -152,7 +152,7 @@ impl Plan {
         not_yet(linux)?;
         let name = |text: &Option<spec::Str<'_>>| text.as_deref().filter(|t| !t.is_empty()).map(str::to_owned);
         let process = Process::new(spec, &namespaces, idmaps.as_ref(), host, options, &mut notes)?;
-        let cgroup = Cgroup::new(linux, host, options)?;
+        let cgroup = Cgroup::new(spec, host, options)?;
         notes.extend(cgroup.notes.iter().cloned());
         let summary = namespaces.summary();
         let rootfs = Rootfs::new(spec, options, &summary)?;

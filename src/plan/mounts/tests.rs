@@ -182,6 +182,7 @@ fn cgroups_are_shown_as_the_host_has_them() {
             own: "/hull".into(),
         }],
         own_v2: "/hull".into(),
+        ..CgroupFacts::default()
     };
     let planned = plan_with(json, v1.clone(), NamespacesSummary::default()).unwrap().mounts;
     assert_eq!(planned.len(), 3);
