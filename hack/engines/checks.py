@@ -1,13 +1,16 @@
 """What every engine's list of checks is written with: commands that end, comparisons that explain, counted results."""
 
 import dataclasses
+import fcntl
 import os
 import pty
 import select
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import traceback
 
@@ -91,9 +94,10 @@ def run(command, stdin=None, deadline=DEADLINE, **how):
 
 
 def run_in_terminal(command, typed="", deadline=DEADLINE, **how):
-    """Runs a command whose stdin, stdout and stderr are a terminal; what it prints is in stdout. `typed` is written
-    once the program has printed something."""
+    """Runs a command whose stdin, stdout and stderr are a terminal of 33 lines and 99 columns; what it prints is in stdout. `typed`, a text or several, is written
+    once the program has printed something, each after a moment."""
     master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
     process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, **how)
     os.close(slave)
     output, end = b"", time.monotonic() + deadline
@@ -104,9 +108,10 @@ def run_in_terminal(command, typed="", deadline=DEADLINE, **how):
             except OSError:  # EIO: nobody holds the other end any more.
                 break
             output += piece
-            if typed and piece:
-                os.write(master, typed.encode())
-                typed = ""
+            for text in [typed] if isinstance(typed, str) else typed:
+                os.write(master, text.encode())
+                time.sleep(0.2)
+            typed = ""
         elif process.poll() is not None:
             break
     try:
