@@ -83,6 +83,14 @@ pub fn init(options: Options) {
     LOGGER.with_borrow_mut(|logger| *logger = Logger { options, target: Target::Unopened });
 }
 
+/// Calls `f` with the log's descriptor, if it has been opened.
+pub fn with_descriptor<T>(f: impl FnOnce(Option<BorrowedFd<'_>>) -> T) -> T {
+    LOGGER.with_borrow(|logger| match &logger.target {
+        Target::File(fd) => f(Some(fd.as_fd())),
+        _ => f(None),
+    })
+}
+
 /// Whether debug records are kept: for records that cost something to make.
 pub fn debugging() -> bool {
     LOGGER.with_borrow(|logger| logger.options.level == Some(Level::Debug))

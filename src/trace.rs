@@ -71,6 +71,11 @@ pub fn descriptor() -> Option<OwnedFd> {
     TRACE.with_borrow(|trace| trace.as_ref().and_then(|trace| trace.fd.try_clone().ok()))
 }
 
+/// Calls `f` with the descriptor of the timeline, if there is one.
+pub fn with_descriptor<T>(f: impl FnOnce(Option<BorrowedFd<'_>>) -> T) -> T {
+    TRACE.with_borrow(|trace| f(trace.as_ref().map(|trace| trace.fd.as_fd())))
+}
+
 /// A new step begins, and the one before ends.
 pub fn step(name: &str) {
     TRACE.with_borrow_mut(|trace| {

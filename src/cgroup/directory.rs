@@ -74,7 +74,8 @@ impl Directory {
     pub fn open(path: &Path, v2: bool, controllers: &[String]) -> Result<Option<Directory>> {
         match open_directory(path) {
             Ok(fd) => Ok(Some(Directory { fd, path: path.to_owned(), controllers: controllers.to_vec(), v2 })),
-            Err(Errno::NOENT | Errno::NODEV) => Ok(None),
+            // A name that is too long is none that could have been made.
+            Err(Errno::NOENT | Errno::NODEV | Errno::NAMETOOLONG) => Ok(None),
             Err(errno) => Err(Error::call(Step::Cgroup, "open", errno, format!("open the cgroup {}", show(path)))),
         }
     }

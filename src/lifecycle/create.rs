@@ -152,7 +152,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
 
     trace::step("3 open what is joined and what only the host sees");
     let joins = steps::namespaces::open_joins(&plan.namespaces)?;
-    let host_files = HostFiles::open()?;
+    let host_files = HostFiles::open(plan)?;
     let back = steps::namespaces::join_for_clone(&joins)?;
 
     trace::step("4 clone init");
@@ -302,6 +302,7 @@ fn init_steps(
     trace::become_side(Side::Init);
     trace::step("7 wait for the maps and the cgroup");
     steps::process::die_with_parent(true)?;
+    close_all_but(plan, channel, &listener, &joins, &host_files, &stdio)?;
     let mut host_pid = 0;
     if plan.sync.mapped {
         let Some((Sync::Mapped(pid), _)) = channel.recv()? else { return Err(sync::setup_gone()) };
@@ -313,11 +314,17 @@ fn init_steps(
     if plan.namespaces.spawn == Spawn::Straight
         && let Some(user) = joins.iter().find(|opened| opened.join.kind == Kind::User)
     {
+        // Before it enters: the processes that are there have capabilities over whatever comes in.
+        steps::process::not_dumpable()?;
         steps::namespaces::join(user)?;
+        steps::process::not_dumpable()?;
     }
     if let Some((uid, gid)) = plan.root_ids() {
         steps::process::become_root(uid, gid, plan.idmaps.as_ref().is_none_or(|maps| maps.setgroups()))?;
         steps::process::die_with_parent(true)?;
+        if plan.namespaces.joins(Kind::User) {
+            steps::process::not_dumpable()?;
+        }
     }
     for opened in joins.iter().filter(|opened| !opened.by_setup && opened.join.kind != Kind::User) {
         steps::namespaces::join(opened)?;
@@ -469,6 +476,27 @@ fn init_steps(
     Err(steps::process::exec_error(&program, execve(&program, &argv, &envp)))
 }
 
+/// What init needs stays open; the caller's descriptors and setup's do not.
+fn close_all_but(
+    plan: &Plan,
+    channel: &Channel,
+    listener: &OwnedFd,
+    joins: &[Opened<'_>],
+    host_files: &HostFiles,
+    stdio: &Stdio,
+) -> Result<()> {
+    crate::log::with_descriptor(|log| {
+        trace::with_descriptor(|trace| {
+            let mut keep = vec![channel.as_fd(), listener.as_fd()];
+            keep.extend(joins.iter().map(|opened| opened.fd.as_fd()));
+            keep.extend(host_files.exe.descriptor());
+            keep.extend(stdio.iter().flatten().map(AsFd::as_fd));
+            keep.extend([log, trace].into_iter().flatten());
+            steps::process::close_others(plan.preserve_fds, &keep)
+        })
+    })
+}
+
 /// init comes to life, in its v2 cgroup where the kernel allows that (the second answer).
 fn spawn(plan: &Plan, joins: &[Opened<'_>], cgroup: Option<BorrowedFd<'_>>) -> Result<(Cloned, bool)> {
     match plan.namespaces.spawn {
@@ -518,8 +546,13 @@ struct HostFiles {
 }
 
 impl HostFiles {
-    fn open() -> Result<HostFiles> {
-        Ok(HostFiles { exe: steps::exe::open_view()? })
+    fn open(plan: &Plan) -> Result<HostFiles> {
+        let exe = steps::exe::open_view()?;
+        if plan.namespaces.makes(Kind::Pid) {
+            return Ok(HostFiles { exe });
+        }
+        // Others are in that pid namespace already: they could open init's executable in its first moments.
+        Ok(HostFiles { exe: steps::exe::protect_early(exe)? })
     }
 }
 

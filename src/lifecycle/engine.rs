@@ -1,13 +1,17 @@
 //! What setup hands to the engine that called it: the terminal, a pidfd, the pid file. A socket on which nobody listens is
 //! an error at once, never a wait.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::sync::send_packet;
-use crate::error::{ErrAt, Result, Step, show};
+use crate::error::{ErrAt, Error, Result, Step, show};
+use crate::steps::hooks::to_timespec;
 
 /// The socket of --console-socket.
 pub fn connect_console(path: &Path) -> Result<OwnedFd> {
@@ -38,16 +42,43 @@ pub fn connect(path: &Path, what: &str) -> Result<OwnedFd> {
     Ok(socket)
 }
 
+/// How long whoever listens may leave a message unread.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Sends a message over an engine's stream socket, the descriptors with its first byte. A listener that does not read is
+/// an error when its time is over.
+pub fn send_whole(socket: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let (mut rest, mut fds) = (bytes, fds);
+    while !rest.is_empty() {
+        match send_packet(socket.as_fd(), rest, fds) {
+            Ok(sent) => (rest, fds) = (&rest[sent..], &[]),
+            Err(error) if error.is(Errno::AGAIN) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(error.hint(format!("the listener has read nothing for {} s", PATIENCE.as_secs())));
+                }
+                let mut polled = [PollFd::new(socket, PollFlags::OUT)];
+                match poll(&mut polled, Some(&to_timespec(left))) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(errno) => return Err(Error::call(Step::Sync, "poll", errno, "wait for the listener to read")),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// The terminal's master, under the name that runc gives it.
 pub fn send_terminal(socket: &OwnedFd, master: &OwnedFd) -> Result<()> {
-    send_packet(socket.as_fd(), b"/dev/ptmx", &[master.as_fd()])
-        .map_err(|e| e.hint("the console socket of --console-socket"))
+    send_whole(socket, b"/dev/ptmx", &[master.as_fd()]).map_err(|e| e.hint("the console socket of --console-socket"))
 }
 
 /// A pidfd, under runc's names: "standard" for init, "setns" for a process that exec adds.
 pub fn send_pidfd(path: &Path, name: &str, pidfd: &OwnedFd) -> Result<()> {
     let socket = connect(path, "pidfd socket")?;
-    send_packet(socket.as_fd(), name.as_bytes(), &[pidfd.as_fd()])
+    send_whole(&socket, name.as_bytes(), &[pidfd.as_fd()])
 }
 
 /// Puts the pid file in place by rename: a reader sees a whole number or no file. No newline, as go-runc wants it.

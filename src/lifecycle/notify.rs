@@ -4,9 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use serde_json::value::RawValue;
 
-use super::engine::connect;
+use super::engine::{connect, send_whole};
 use super::state::{State, Status};
-use super::sync::send_packet;
 use crate::error::{Error, Result, Step};
 use crate::plan::seccomp::Filter;
 
@@ -16,8 +15,6 @@ pub fn hand_over(filter: &Filter, state: &State, fds: &[OwnedFd]) -> Result<()> 
         return Err(Error::bug(Step::Seccomp, "a filter with SCMP_ACT_NOTIFY gave no listener"));
     };
     let socket = connect(std::path::Path::new(&notify.path), "seccomp agent (/linux/seccomp/listenerPath)")?;
-    rustix::io::ioctl_fionbio(&socket, false)
-        .map_err(|e| Error::call(Step::Seccomp, "ioctl(FIONBIO)", e, "talk to the seccomp agent"))?;
     #[derive(serde::Serialize)]
     #[serde(rename_all = "camelCase")]
     struct ContainerProcessState<'s> {
@@ -39,5 +36,5 @@ pub fn hand_over(filter: &Filter, state: &State, fds: &[OwnedFd]) -> Result<()> 
     };
     let bytes =
         serde_json::to_vec(&message).map_err(|e| Error::bug(Step::Seccomp, format!("the state is no JSON: {e}")))?;
-    send_packet(socket.as_fd(), &bytes, &[listener.as_fd()])
+    send_whole(&socket, &bytes, &[listener.as_fd()])
 }

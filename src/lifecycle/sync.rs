@@ -103,8 +103,8 @@ impl Channel {
     }
 }
 
-/// Sends one packet with descriptors over any unix socket.
-pub fn send_packet(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+/// Sends one packet with descriptors over any unix socket; over a stream it may be a part, whose length is given.
+pub fn send_packet(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<usize> {
     let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(fds).size()];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() {
@@ -114,7 +114,7 @@ pub fn send_packet(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>])
         match sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL) {
             Err(rustix::io::Errno::INTR) => {}
             result => {
-                return result.map(|_| ()).err_at(Step::Sync, "sendmsg", || "pass a message and descriptors on");
+                return result.err_at(Step::Sync, "sendmsg", || "pass a message and descriptors on");
             }
         }
     }

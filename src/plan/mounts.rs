@@ -317,6 +317,11 @@ fn one(
             ));
         }
         guard_proc(&pointer, &mount.destination, fstype, Some(source))?;
+        if recursive && mount.destination.as_path() == Path::new("/sys") && mount.attr.set & attr::RDONLY != 0 {
+            // `ro` reaches no mount below, and there the host's cgroups are: a container without a cgroup namespace
+            // could write to those that its user owns (CVE-2023-25809).
+            mount.recursive_attr.add(attr::RDONLY, 0);
+        }
         mount.kind = MountKind::Bind { source: options.bundle.join(source), recursive };
         mount.idmap = idmap(spec, ns, &pointer, entry, words.idmap)?;
         planned.mounts.push(mount);

@@ -12,7 +12,7 @@
 //!
 //! docs/executable.md has the costs, measured side by side, and the ways that were not taken.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, fstat};
 use rustix::io::Errno;
@@ -36,6 +36,16 @@ pub enum View {
     ReadOnly(OwnedFd),
     /// setup has no right over its mount namespace: init may have, over its own.
     ByInit,
+}
+
+impl View {
+    /// What has to stay open until [`protect`].
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            View::ReadOnly(view) => Some(view.as_fd()),
+            View::Safe | View::ByInit => None,
+        }
+    }
 }
 
 /// Looks at the executable and opens the view, in setup: the host's mounts are still the process's own.
@@ -64,6 +74,14 @@ pub fn protect(view: View) -> Result<()> {
         View::ByInit => view_by_path().err_at(Step::Executable, "open_tree", subject)?,
     };
     sys::exe::run_from(view.as_fd()).err_at(Step::Executable, "prctl(PR_SET_MM)", subject)
+}
+
+/// Protects setup itself, so that init is protected from its first instruction on; what setup cannot do is left to init.
+pub fn protect_early(view: View) -> Result<View> {
+    match view {
+        View::ReadOnly(_) => protect(view).map(|()| View::Safe),
+        other => Ok(other),
+    }
 }
 
 /// Where [`protect`] failed in a way that a copy can cure, executes hull again from one, with the `preserved` descriptors

@@ -149,6 +149,10 @@ impl<'fd> Root<'fd> {
 
 /// Where the link `name` leads, with `tail` behind it; NOTDIR if it is no link.
 fn next(dir: &OwnedFd, parent: &Path, name: &OsStr, tail: &Path, links: &mut u32) -> io::Result<PathBuf> {
+    if is_procfs(dir) {
+        // A magic link, which appeared meanwhile: its text lies about where it leads.
+        return Err(Errno::LOOP);
+    }
     *links = links.checked_sub(1).ok_or(Errno::LOOP)?;
     let target =
         fs::readlinkat(dir, name, Vec::new()).map_err(|e| if e == Errno::INVAL { Errno::NOTDIR } else { e })?;

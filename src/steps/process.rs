@@ -1,7 +1,7 @@
 //! What init does to itself before it becomes the program: ids, capabilities, limits, descriptors, working directory.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use crate::error::{Blame, ErrAt, Error, Result, Step};
 use crate::plan::memory_policy::MemoryPolicy;
 use crate::plan::process::{Capabilities, Process, Rlimit, Scheduler, User};
+use crate::steps::path::{Root, RootfsPath};
 use crate::steps::procfs::ProcFs;
 use crate::sys;
 
@@ -307,12 +308,23 @@ pub fn change_directory(cwd: &str) -> Result<()> {
     match rustix::process::chdir(cwd) {
         Ok(()) => {}
         Err(Errno::NOENT) => {
-            make_directories(cwd)?;
-            rustix::process::chdir(cwd).err_at(Step::Process, "chdir", subject)?;
+            let directory = make_directory(cwd)?;
+            rustix::process::fchdir(directory).err_at(Step::Process, "fchdir", subject)?;
         }
         Err(errno) => return Err(Error::call(Step::Process, "chdir", errno, subject())),
     }
     check_directory(cwd)
+}
+
+/// Makes it inside the root, which no magic link leads out of.
+fn make_directory(cwd: &str) -> Result<OwnedFd> {
+    let subject = || format!("make the working directory {cwd} (/process/cwd)");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty()).err_at(Step::Process, "open", subject)?;
+    let umask = rustix::process::umask(Mode::from_raw_mode(0o022));
+    let made = Root::new(&root).ensure_dir(&RootfsPath::new(cwd));
+    rustix::process::umask(umask);
+    made.err_at(Step::Process, "mkdirat", subject).map(|(directory, _)| directory)
 }
 
 /// The kernel's word that the working directory is inside the root.
@@ -323,20 +335,6 @@ pub fn check_directory(cwd: &str) -> Result<()> {
         return Err(
             Error::call(Step::Process, "getcwd", Errno::NOENT, subject()).hint("it lies outside of the container")
         );
-    }
-    Ok(())
-}
-
-fn make_directories(cwd: &str) -> Result<()> {
-    let subject = || format!("make the working directory {cwd} (/process/cwd)");
-    let mut path = String::new();
-    for part in cwd.split('/').filter(|part| !part.is_empty()) {
-        path.push('/');
-        path.push_str(part);
-        match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(Error::call(Step::Process, "mkdir", errno, subject())),
-        }
     }
     Ok(())
 }
@@ -438,6 +436,16 @@ pub fn exec_error(path: &std::ffi::CStr, errno: Errno) -> Error {
         Errno::ACCESS => error.hint("not executable, or on a file system that is mounted noexec"),
         _ => error,
     }
+}
+
+/// Closes, in init, what the caller and setup have open: a path of the image's such as /proc/self/fd/7/x must lead to
+/// none of it, neither as the working directory nor as the program (CVE-2024-21626).
+pub fn close_others(preserved: u32, keep: &[BorrowedFd<'_>]) -> Result<()> {
+    sys::process::close_others(3 + preserved, keep).err_at(
+        Step::Process,
+        "close_range",
+        || "keep setup's descriptors out of the container",
+    )
 }
 
 /// Which of the descriptors that the caller passes on is missing (--preserve-fds).

@@ -144,6 +144,24 @@ pub fn cloexec_from(first: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
 }
 
+/// close_range(2): closes every descriptor from `first` on but those in `keep`. The caller is a process that has just been
+/// cloned: what owned the others belongs to the process that it is a copy of, and is never used or dropped here.
+pub fn close_others(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut numbers: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).filter(|fd| *fd >= first).collect();
+    numbers.sort_unstable();
+    let mut from = first;
+    for number in numbers.into_iter().chain([u32::MAX]) {
+        // The last one is no descriptor: the range up to it has no end.
+        let last = if number == u32::MAX { u32::MAX } else { number.wrapping_sub(1) };
+        if number > from {
+            // SAFETY: only numbers are passed; as said above nobody in this process uses what is closed.
+            check(unsafe { libc::syscall(libc::SYS_close_range, from, last, 0) })?;
+        }
+        from = number.saturating_add(1);
+    }
+    Ok(())
+}
+
 /// Marks one descriptor, by number, to survive execve; EBADF when there is none.
 pub fn keep_across_exec(fd: i32) -> io::Result<()> {
     // SAFETY: F_SETFD takes a number; a wrong descriptor only fails.
