@@ -5,7 +5,7 @@
 //! harness waiting. Each command has a deadline; a command that misses it is killed and the case has failed.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
@@ -199,6 +199,8 @@ pub struct Case {
     pub globals: Vec<String>,
     /// What the runtime reads from its stdin.
     pub stdin: Option<PathBuf>,
+    /// System calls that an outer seccomp filter refuses to the runtime, as `CALL[,CALL]...:ERRNO`.
+    pub denied: Option<String>,
     commands: AtomicU32,
 }
 
@@ -233,6 +235,7 @@ impl Case {
             env: Vec::new(),
             globals: env::var("HULL_TEST_GLOBALS").iter().flat_map(|text| text.split(' ').map(str::to_owned)).collect(),
             stdin: None,
+            denied: env::var("HULL_TEST_DENY").ok(),
             commands: AtomicU32::new(0),
         })
     }
@@ -318,6 +321,12 @@ impl Case {
         Ok(self)
     }
 
+    /// An outer filter answers these calls to the runtime with this errno: `CALL[,CALL]...:ERRNO`.
+    pub fn deny(&mut self, calls: &str) -> &mut Case {
+        self.denied = Some(calls.to_owned());
+        self
+    }
+
     pub fn write_config(&self) -> Result<()> {
         let text = serde_json::to_string_pretty(&self.config)?;
         fs::write(self.bundle().join("config.json"), text).context("write config.json")
@@ -333,13 +342,17 @@ impl Case {
         let args: Vec<S> = args.into_iter().collect();
         let number = self.commands.fetch_add(1, Ordering::Relaxed);
         let (out, err) = (self.dir.join(format!("{number}.out")), self.dir.join(format!("{number}.err")));
-        let mut command = if self.before.is_empty() {
-            Command::new(&self.runtime)
-        } else {
-            let mut command = Command::new("sh");
-            command.args(["-c", &format!("{}; exec \"$@\"", self.before), "sh"]).arg(&self.runtime);
-            command
-        };
+        let mut words: Vec<OsString> = Vec::new();
+        if !self.before.is_empty() {
+            words.extend(["sh", "-c", &format!("{}; exec \"$@\"", self.before), "sh"].map(OsString::from));
+        }
+        if let Some(denied) = &self.denied {
+            // The suite itself is the launcher that installs the filter.
+            words.extend([env::current_exe()?.into(), crate::deny::OPTION.into(), denied.into()]);
+        }
+        words.push(self.runtime.clone().into());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command.arg("--root").arg(self.root());
         // An absolute path of cgroups is about the other driver.
         let path = self.config["linux"]["cgroupsPath"].as_str();

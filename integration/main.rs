@@ -13,6 +13,7 @@ mod badinput;
 mod cgroups;
 mod check;
 mod crash;
+mod deny;
 mod features;
 mod harness;
 mod hooks;
@@ -26,6 +27,7 @@ mod pause;
 mod process;
 mod ps;
 mod seccomp;
+mod security;
 mod stress;
 mod sysctl;
 mod systemd;
@@ -46,6 +48,9 @@ use harness::{Case, Suite, Test};
 const ORDINARY_USER: u32 = 64_123;
 
 fn main() -> ExitCode {
+    if env::args().nth(1).as_deref() == Some(deny::OPTION) {
+        return deny::launch();
+    }
     if let Some(code) = enter_mode() {
         return code;
     }
@@ -85,6 +90,7 @@ fn main() -> ExitCode {
         check::cases(),
         crash::cases(),
         stress::cases(),
+        security::cases(),
     ]
     .into_iter()
     .flatten()
@@ -116,6 +122,9 @@ fn main() -> ExitCode {
     let tally = tally.into_inner().expect("no case panics with the tally held");
     if suite.peer.is_some() {
         println!("{} differ from hull in a known way", tally.known);
+    }
+    if let Some(report) = security::report() {
+        println!("{report}");
     }
     println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
     if tally.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -1,0 +1,76 @@
+//! An outer seccomp filter around the runtime, as a nested host has one: it answers ENOSYS or EPERM to some calls.
+//!
+//! `HULL_TEST_DENY=openat2:ENOSYS` does so in every case of the suite. The suite starts the runtime by way of itself
+//! (`integration --deny CALLS RUNTIME ARGUMENT...`), which installs the filter and then executes the runtime.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+
+/// The first argument of a suite that is only the launcher.
+pub const OPTION: &str = "--deny";
+
+/// Installs the filter that the second argument asks for, and becomes the program that the others name.
+pub fn launch() -> ExitCode {
+    let args: Vec<_> = env::args_os().skip(2).collect();
+    let Err(error) = (|| -> Result<()> {
+        let [calls, program, rest @ ..] = args.as_slice() else { bail!("usage: {OPTION} CALLS:ERRNO PROGRAM...") };
+        install(calls.to_str().context("calls are text")?)?;
+        Err(Command::new(program).args(rest).exec()).context("execute the runtime")
+    })() else {
+        return ExitCode::FAILURE;
+    };
+    eprintln!("{error:#}");
+    ExitCode::from(125)
+}
+
+fn install(denied: &str) -> Result<()> {
+    let (calls, errno) = denied.split_once(':').context("CALLS:ERRNO")?;
+    let errno = match errno {
+        "ENOSYS" => libc::ENOSYS,
+        "EPERM" => libc::EPERM,
+        other => bail!("{other} is neither ENOSYS nor EPERM"),
+    };
+    let rules: BTreeMap<i64, _> =
+        calls.split(',').map(|call| Ok((number(call)?, Vec::new()))).collect::<Result<_>>()?;
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno as u32),
+        TargetArch::try_from(env::consts::ARCH)?,
+    )?;
+    let program: BpfProgram = filter.try_into()?;
+    // seccompiler's own loader sets no_new_privs, which a container would then have without asking.
+    let program: Vec<hull::plan::seccomp::SockFilter> = program
+        .iter()
+        .map(|line| hull::plan::seccomp::SockFilter { code: line.code, jt: line.jt, jf: line.jf, k: line.k })
+        .collect();
+    if !rustix::process::geteuid().is_root() {
+        rustix::thread::set_no_new_privs(true)?;
+    }
+    hull::sys::seccomp::load(&program, 0).context("install the filter")?;
+    Ok(())
+}
+
+fn number(call: &str) -> Result<i64> {
+    Ok(match call {
+        "openat2" => libc::SYS_openat2,
+        "clone3" => libc::SYS_clone3,
+        "mount_setattr" => libc::SYS_mount_setattr,
+        "fsopen" => libc::SYS_fsopen,
+        "fsconfig" => libc::SYS_fsconfig,
+        "fsmount" => libc::SYS_fsmount,
+        "fspick" => libc::SYS_fspick,
+        "move_mount" => libc::SYS_move_mount,
+        "open_tree" => libc::SYS_open_tree,
+        "pidfd_open" => libc::SYS_pidfd_open,
+        "pidfd_send_signal" => libc::SYS_pidfd_send_signal,
+        "statx" => libc::SYS_statx,
+        "close_range" => libc::SYS_close_range,
+        other => bail!("{other}: a call that no test denies"),
+    })
+}

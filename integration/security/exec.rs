@@ -1,0 +1,233 @@
+//! Processes that join a container: what they may, what they show, and what of the container's limits they keep; and
+//! what another container of the same pid namespace can do to them while they enter.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::{ATTACKS, attacker, capabilities, escaped, rounds, second, share};
+use crate::harness::{Case, Need, Output, Test, reap_orphans, test};
+use crate::kernel;
+
+pub fn cases() -> Vec<Test> {
+    let exec = |name, body| test(name, body).requires(Need::Verb("exec"));
+    vec![
+        exec("security/CVE-2016-9962/exec_cannot_be_traced", |case| traced(case, true)).requires(Need::Tool("gcc")),
+        exec("security/CVE-2016-9962/exec_cannot_be_traced/userns", |case| traced(case.user_namespace()?, true))
+            .requires(Need::Root)
+            .requires(Need::Tool("gcc")),
+        test("security/CVE-2016-9962/init_cannot_be_traced", |case| traced(case, false))
+            .requires(Need::Root)
+            .requires(Need::Tool("gcc")),
+        test("security/CVE-2016-9962/init_cannot_be_traced/userns", |case| traced(case.user_namespace()?, false))
+            .requires(Need::Root)
+            .requires(Need::Tool("gcc")),
+        test("security/a_created_init_has_the_programs_capabilities", created_capabilities),
+        exec("security/CVE-2022-29162/capabilities_of_exec", capabilities_of_exec),
+        exec("security/CVE-2024-21626/the_cwd_of_exec_is_a_descriptor", cwd_of_exec),
+        exec("security/CVE-2026-30892/a_user_that_is_no_number", user_of_exec).requires(Need::Root),
+        exec("security/CVE-2016-3697/a_user_of_exec_whose_name_is_a_number", numeric_user_of_exec).requires(Need::Root),
+        exec("security/CVE-2026-78408/no_descriptor_of_exec_leaks", descriptors_of_exec).requires(Need::Tool("gcc")),
+        exec("security/exec_keeps_the_containers_limits", limits_of_exec),
+        exec("security/exec_cgroup_stays_in_the_container", cgroup_of_exec).requires(Need::Root),
+    ]
+}
+
+fn exec(case: &Case, options: &[&str], args: &[&str]) -> Result<Output> {
+    ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let mut all = vec!["exec"];
+    all.extend(options);
+    all.push(&case.id);
+    all.extend(args);
+    case.verb(all)
+}
+
+/// A process of the container tries to trace everything that still runs the runtime's code, and to open its descriptors.
+/// Without CAP_SYS_PTRACE on the host, that is: with it in the container's user namespace only, or not at all.
+fn traced(case: &mut Case, by_exec: bool) -> Result<()> {
+    attacker(case)?;
+    let meta = fs::metadata(&case.runtime)?;
+    let (dev, ino) = (meta.dev(), meta.ino());
+    fs::create_dir_all(case.rootfs().join("shared"))?;
+    fs::set_permissions(case.rootfs().join("shared"), PermissionsExt::from_mode(0o777))?;
+    let user = case.config["linux"]["uidMappings"].is_array();
+    if user {
+        capabilities(&mut case.config, &["CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_KILL"]);
+    }
+    case.script(&format!("echo up; attacker trace {dev} {ino} /shared/stop; echo end; sleep 60"));
+    let watcher = case.up()?;
+    watcher.wait_for("up")?;
+    let (bundle, id) = second(case, |config| {
+        let mut kinds = vec![("pid", "pid")];
+        if user {
+            kinds.push(("user", "user"));
+        }
+        share(config, watcher.pid, &kinds);
+        config["process"]["args"] = json!(["true"]);
+    })?;
+    let mut ran = 0;
+    for _ in 0..rounds() {
+        let output = if by_exec {
+            exec(case, &[], &["true"])?
+        } else {
+            ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            case.verb(["create", "--bundle", &bundle, &id])?.ok()?;
+            let output = case.verb(["delete", "--force", &id])?;
+            // Until it is reaped it belongs to the watcher's pid namespace, which then cannot end.
+            reap_orphans();
+            output
+        };
+        ran += u32::from(output.status == 0);
+    }
+    fs::write(case.rootfs().join("shared/stop"), "")?;
+    watcher.wait_for("end")?;
+    let text = watcher.output()?;
+    let line = text.lines().find(|line| line.starts_with("looked ")).context("the watcher said nothing")?;
+    ensure!(!line.starts_with("looked 0 "), "the watcher looked at nothing");
+    case.delete()?;
+    if !line.ends_with(" seen 0 traced 0") {
+        return escaped(format!("a process of the runtime's was open to the container: {line}"));
+    }
+    ensure!(ran > 0, "not one of the processes that were to be watched ran");
+    Ok(())
+}
+
+/// What waits for start holds no more than the program will.
+fn created_capabilities(case: &mut Case) -> Result<()> {
+    capabilities(&mut case.config, &["CAP_KILL"]);
+    for privileges in [true, false] {
+        case.set("/process/noNewPrivileges", json!(privileges));
+        let init = case.args(["sleep", "60"]).create()?;
+        ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        for (field, allowed) in
+            [("CapInh", 0), ("CapPrm", 1 << 5), ("CapEff", 1 << 5), ("CapBnd", 1 << 5), ("CapAmb", 0)]
+        {
+            let set = u64::from_str_radix(&kernel::status(init.pid, field)?, 16)?;
+            if set & !allowed != 0 {
+                return escaped(format!("{field} of a created init is {set:x}"));
+            }
+        }
+        case.delete()?;
+    }
+    Ok(())
+}
+
+/// Also CVE-2022-27650 and CVE-2025-27612.
+fn capabilities_of_exec(case: &mut Case) -> Result<()> {
+    capabilities(&mut case.config, &["CAP_KILL", "CAP_AUDIT_WRITE"]);
+    case.args(["sleep", "60"]).up()?;
+    let own = 1 << 5 | 1 << 29;
+    let chown = own | 1;
+    for (options, prm) in [(vec![], own), (vec!["--cap", "CAP_CHOWN"], chown)] {
+        let text = exec(case, &options, &["cat", "/proc/self/status"])?.ok()?.stdout;
+        for (field, expected) in [("CapInh", 0), ("CapPrm", prm), ("CapEff", prm), ("CapBnd", prm)] {
+            let set = u64::from_str_radix(&kernel::field_of(&text, field)?, 16)?;
+            if set != expected {
+                return escaped(format!("exec {options:?}: {field} is {set:x}, not {expected:x}"));
+            }
+        }
+        let ambient = u64::from_str_radix(&kernel::field_of(&text, "CapAmb")?, 16)?;
+        ensure!(ambient & !prm == 0, "CapAmb is {ambient:x}");
+    }
+    case.delete()
+}
+
+fn cwd_of_exec(case: &mut Case) -> Result<()> {
+    case.args(["sleep", "60"]).up()?;
+    case.before = "exec 3</ 4</etc".to_owned();
+    for number in 3..=20 {
+        for cwd in [format!("/proc/self/fd/{number}"), format!("/proc/self/fd/{number}/etc")] {
+            let output = exec(case, &["--cwd", &cwd], &["pwd", "-P"])?;
+            if output.status == 0 {
+                return escaped(format!("exec --cwd {cwd} ran in {:?}", output.stdout));
+            }
+        }
+    }
+    case.before = String::new();
+    case.delete()
+}
+
+/// Ids are numbers from their first letter to their last.
+fn user_of_exec(case: &mut Case) -> Result<()> {
+    case.args(["sleep", "60"]).up()?;
+    let ids = |user: &str| exec(case, &["--user", user], &["sh", "-c", "echo $(id -u):$(id -g)"]);
+    for (user, expected) in [("1", "1:0\n"), ("1:5", "1:5\n"), ("65534:65534", "65534:65534\n")] {
+        let output = ids(user)?.ok()?;
+        if output.stdout != expected {
+            return escaped(format!("exec -u {user} runs as {:?}", output.stdout));
+        }
+    }
+    for user in ["1x", "-1", "4294967296", "4294967295", ":5", "1:", "1:x", "0x1", " 1", "1 ", "", "+1"] {
+        let output = ids(user)?;
+        // An empty user may be none at all: the container's own.
+        if output.status == 0 && !(user.is_empty() && output.stdout == "0:0\n") {
+            return escaped(format!("exec -u {user:?} runs as {:?}", output.stdout));
+        }
+    }
+    case.delete()
+}
+
+fn numeric_user_of_exec(case: &mut Case) -> Result<()> {
+    fs::write(case.rootfs().join("etc/passwd"), "1000:x:0:0::/home/wrong:/bin/sh\nroot:x:0:0::/root:/bin/sh\n")?;
+    case.args(["sleep", "60"]).up()?;
+    let output = exec(case, &["--user", "1000"], &["id", "-u"])?.ok()?;
+    if output.stdout != "1000\n" {
+        return escaped(format!("exec -u 1000 runs as {:?}", output.stdout));
+    }
+    case.delete()
+}
+
+fn descriptors_of_exec(case: &mut Case) -> Result<()> {
+    attacker(case)?;
+    case.args(["sleep", "60"]).up()?;
+    case.before = "exec 3</ 7</sys/fs/cgroup 9</etc/passwd".to_owned();
+    let output = exec(case, &[], &["attacker", "fds"])?.ok()?;
+    if output.stdout != "done\n" {
+        return escaped(format!("the program has {:?}", output.stdout));
+    }
+    case.before = String::new();
+    case.delete()
+}
+
+/// Masks, read-only paths, the filter and no_new_privs hold for what joins later, too.
+fn limits_of_exec(case: &mut Case) -> Result<()> {
+    case.set(
+        "/linux/seccomp",
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+               "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 17}]}),
+    );
+    case.args(["sleep", "60"]).up()?;
+    let script = "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status; mkdir /tmp/x 2>/dev/null || echo denied; \
+                  wc -c </proc/keys; echo 1 2>/dev/null >/proc/sys/net/ipv4/ip_forward || echo readonly";
+    let output = exec(case, &[], &["sh", "-c", script])?.ok()?;
+    ensure!(output.stdout == "NoNewPrivs:\t1\nSeccomp:\t2\ndenied\n0\nreadonly\n", "it has {:?}", output.stdout);
+    case.delete()
+}
+
+/// A sibling whose name begins with the container's is not beneath it.
+fn cgroup_of_exec(case: &mut Case) -> Result<()> {
+    case.args(["sleep", "60"]).up()?;
+    let pid = case.pid()?;
+    let name = format!("{}-suffix", case.id);
+    let mut made = Vec::new();
+    for dir in kernel::cgroups(pid)?.values() {
+        let (Some(parent), true) = (dir.parent(), dir.ends_with(&case.id)) else { continue };
+        if fs::create_dir(parent.join(&name)).is_ok() {
+            made.push(parent.join(&name));
+        }
+    }
+    let up = format!("../{name}");
+    let mut verdict = Ok(());
+    for path in [up.as_str(), "..", "../..", "/../..", "nosuch/../../", &format!("/{up}")] {
+        let output = exec(case, &["--cgroup", path], &["cat", "/proc/self/cgroup"])?;
+        let outside = output.stdout.lines().any(|line| line.contains("-suffix") || line.contains("/../"));
+        if output.status == 0 && outside {
+            verdict = escaped(format!("exec --cgroup {path} ran in {:?}", output.stdout));
+        }
+    }
+    made.iter().for_each(|dir| drop(fs::remove_dir(dir)));
+    verdict?;
+    case.delete()
+}

@@ -1,0 +1,134 @@
+//! Writes to /proc (labels, kernel parameters) that the image or a race would send elsewhere.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::{Decoy, Swapper, attack, escaped, rounds, without_mounts};
+use crate::harness::{Case, Need, Test, test};
+
+pub fn cases() -> Vec<Test> {
+    vec![
+        test("security/CVE-2019-16884/a_volume_over_proc", volume_over_proc),
+        test("security/CVE-2019-16884/a_volume_over_proc/userns", |case| volume_over_proc(case.user_namespace()?))
+            .requires(Need::Root),
+        test("security/CVE-2025-52881/kernel_parameters_of_the_image", parameters_of_the_image),
+        test("security/CVE-2025-52881/kernel_parameters_while_mounts_are_swapped", swapped_parameters),
+        test("security/CVE-2025-52881/kernel_parameters_while_mounts_are_swapped/userns", |case| {
+            swapped_parameters(case.user_namespace()?)
+        })
+        .requires(Need::Root),
+    ]
+}
+
+/// Binds, also through links and `..`, that would hide the procfs which labels are written to.
+fn volume_over_proc(case: &mut Case) -> Result<()> {
+    let decoy = Decoy::new(case)?;
+    let volume = case.dir.join("volume");
+    fs::create_dir_all(volume.join("self/attr"))?;
+    fs::write(volume.join("self/attr/exec"), "kept\n")?;
+    symlink("/proc", case.rootfs().join("link"))?;
+    symlink("proc/self", case.rootfs().join("self"))?;
+    let good = case.config.clone();
+    let destinations = [
+        "/proc",
+        "/proc/",
+        "/proc/self",
+        "/proc/self/attr",
+        "/proc/sys",
+        "/link",
+        "/link/sys",
+        "/self/attr",
+        "/tmp/../proc",
+        "/proc/./sys/kernel",
+        "//proc",
+    ];
+    for destination in destinations {
+        for kind in ["bind", "tmpfs"] {
+            case.config = good.clone();
+            let options = if kind == "bind" { json!(["rbind"]) } else { json!([]) };
+            let mount = json!({"destination": destination, "type": kind, "source": volume, "options": options});
+            case.mount(mount);
+            let made = attack(case, &[], |_, _| decoy.unchanged(destination))?;
+            if made {
+                return escaped(format!("a {kind} on {destination} hides the container's procfs"));
+            }
+        }
+    }
+    ensure!(fs::read_to_string(volume.join("self/attr/exec"))? == "kept\n", "the volume was written to");
+    Ok(())
+}
+
+/// Without a mount of proc the image's /proc/sys is a set of plain files or links: a parameter is never written there.
+fn parameters_of_the_image(case: &mut Case) -> Result<()> {
+    let decoy = Decoy::new(case)?;
+    let dir = case.rootfs().join("proc/sys/kernel");
+    fs::create_dir_all(&dir)?;
+    fs::write(dir.join("domainname"), "of the image\n")?;
+    symlink(decoy.path.join("secret"), dir.join("shmmax"))?;
+    case.set("/root/readonly", json!(false));
+    case.set("/linux/sysctl", json!({"kernel.domainname": "asked", "kernel.shmmax": "123456"}));
+    without_mounts(case, "/proc");
+    attack(case, &[], |_, _| {
+        decoy.unchanged("a parameter was written through a link of the image")?;
+        let text = fs::read_to_string(dir.join("domainname"))?;
+        ensure!(text == "of the image\n", "the image's file was written: {text:?}");
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// A shared volume leads into /proc/sys every other moment, while the config's parameters are set.
+fn swapped_parameters(case: &mut Case) -> Result<()> {
+    let decoy = Decoy::new(case)?;
+    let volume = case.dir.join("volume");
+    fs::create_dir(&volume)?;
+    for name in ["domainname", "shmmax", "exec", "current"] {
+        fs::write(volume.join(name), "kept\n")?;
+    }
+    let shared = case.rootfs().join("vol");
+    fs::create_dir_all(shared.join("a"))?;
+    case.set("/root/readonly", json!(false));
+    if rustix::process::geteuid().is_root() {
+        // One that root of a user namespace may set, too.
+        case.set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}));
+    }
+    for _ in 0..6 {
+        case.mount(json!({"destination": "/vol/a", "type": "bind", "source": volume, "options": ["bind"]}));
+    }
+    let mut made = 0;
+    for target in ["/proc/sys/kernel", "/proc/self/attr"] {
+        symlink(target, shared.join("b"))?;
+        for _ in 0..rounds() {
+            let swapper = Swapper::start(shared.join("a"), shared.join("b"));
+            let done = attack(case, &[], |pid, _| {
+                drop(swapper);
+                decoy.unchanged("a volume was swapped against /proc/sys")?;
+                for name in ["domainname", "shmmax", "exec", "current"] {
+                    let text = fs::read_to_string(volume.join(name))?;
+                    if text != "kept\n" {
+                        return escaped(format!("{name} of the volume was written: {text:?}"));
+                    }
+                }
+                let Some(pid) = pid else { return Ok(()) };
+                // /proc of the container, as the container sees it: in its uts namespace the parameter is set.
+                let visible = fs::metadata(format!("/proc/{pid}/root/proc/sys/kernel/core_pattern")).is_ok();
+                ensure!(visible, "something lies over /proc/sys/kernel");
+                Ok(())
+            })?;
+            made += u32::from(done);
+        }
+        for name in ["a", "b"] {
+            if shared.join(name).is_symlink() {
+                fs::remove_file(shared.join(name))?;
+            }
+        }
+        if !shared.join("a").exists() {
+            fs::rename(shared.join("b"), shared.join("a"))?;
+        }
+    }
+    ensure!(made > 0, "every one of the creates was refused: nothing was tried");
+    Ok(())
+}
