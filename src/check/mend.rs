@@ -71,7 +71,7 @@ pub fn problems(text: &Text, probe: impl Fn(&Spec<'_>) -> Result<HostFacts>, opt
                 let problem = from_error(&error);
                 let pointer = problem.pointer.clone();
                 let problem = place(&document, problem);
-                if !mender.is_own(&problem.pointer) {
+                if !mender.is_own(&problem.pointer) && !mender.is_own_doing(&document, &pointer, &error) {
                     found += 1;
                     problems.push(problem);
                 }
@@ -130,6 +130,12 @@ impl Mender {
         self.mended.iter().any(|mended| mended == original) || original.contains(&NEW.to_string())
     }
 
+    /// Whether an error comes from a contradiction to what a mend has put in.
+    fn is_own_doing(&self, document: &Node, pointer: &str, error: &Error) -> bool {
+        let mut others = words(error).filter(|word| *word != pointer).map(|word| document.original(word));
+        others.any(|word| self.is_own(&word))
+    }
+
     /// Changes the tree so that the error cannot come again; false if nothing is left to change.
     fn mend(&mut self, document: &mut Node, pointer: &str, error: &Error) -> bool {
         if pointer.is_empty() {
@@ -151,6 +157,18 @@ impl Mender {
         }
         if tries < 3 && self.put_right(document, pointer, error, tries) {
             return true;
+        }
+        // What contradicts it goes, if it was taken out with what it was a part of, or a whole section would have to.
+        let mut above = pointer;
+        while document.get(above).is_none() {
+            above = &above[..above.rfind('/').unwrap_or(0)];
+        }
+        let is_section = above.matches('/').count() < 2;
+        if (is_section || tries > 1)
+            && let Some(other) = other_place(document, pointer, error)
+        {
+            self.mended.push(document.original(&other));
+            return document.remove(&other);
         }
         // Nothing can be put there: it goes, or what it is a part of; and if it is in the way again and again, more.
         let mut spare = tries.saturating_sub(2);
@@ -227,6 +245,17 @@ const STOCK: &[Stock] = &[
 
 fn every_id() -> Value {
     json!([{"containerID": 0, "hostID": 0, "size": u32::MAX}])
+}
+
+/// A place that an error names beside its own, and that is there.
+fn other_place(document: &Node, own: &str, error: &Error) -> Option<String> {
+    let mut others = words(error).filter(|word| *word != own && document.get(own).is_none());
+    others.find(|word| document.get(word).is_some()).map(str::to_owned)
+}
+
+/// What looks like a JSON pointer in an error.
+fn words(error: &Error) -> impl Iterator<Item = &str> {
+    error.subject.split([' ', ':', ',']).filter(|word| word.starts_with('/'))
 }
 
 /// The name that an error takes for the one that was meant.

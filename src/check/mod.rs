@@ -12,9 +12,9 @@ use crate::host::HostFacts;
 use crate::plan::Options;
 use crate::spec::load::{Text, parse};
 
-mod document;
+pub mod document;
 mod host;
-mod mend;
+pub mod mend;
 mod program;
 
 /// How bad it is.
@@ -54,6 +54,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Whether create fails.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
     fn error(against: Kind, pointer: impl Into<String>, message: impl Into<String>) -> Problem {
         let (pointer, message) = (pointer.into(), message.into());
         Problem { severity: Severity::Error, against, pointer, message, hint: None }
@@ -114,9 +119,9 @@ pub struct Report {
 
 impl Report {
     fn new(mut problems: Vec<Problem>) -> Report {
-        problems.sort_by_key(|problem| problem.severity == Severity::Warning);
+        problems.sort_by_key(|problem| !problem.is_error());
         problems.dedup();
-        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+        let errors = problems.iter().filter(|problem| problem.is_error()).count();
         Report { errors, warnings: problems.len() - errors, problems }
     }
 

@@ -32,6 +32,8 @@ pub mod mounts;
 pub mod namespaces;
 pub mod netdev;
 pub mod process;
+#[cfg(test)]
+mod properties;
 pub mod ranges;
 pub mod rootfs;
 pub mod seccomp;

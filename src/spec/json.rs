@@ -313,6 +313,22 @@ macro_rules! spec_struct {
             pub const FIELDS: &'static [&'static str] = &[$($key),*];
         }
 
+        /// For tests: what was read, with the properties that were given or have a default.
+        #[cfg(test)]
+        impl serde::Serialize for $name<'_> {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                use serde::ser::SerializeMap;
+                let mut map = serializer.serialize_map(None)?;
+                $(
+                    let value = serde_json::to_value(&self.$field).map_err(serde::ser::Error::custom)?;
+                    if !value.is_null() {
+                        map.serialize_entry($key, &value)?;
+                    }
+                )*
+                map.end()
+            }
+        }
+
         impl<'de: 'a, 'a> serde::Deserialize<'de> for $name<'a> {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct StructVisitor;
@@ -362,6 +378,32 @@ pub fn field_index(key: &str, fields: &'static [&'static str]) -> Option<usize> 
     let near = index.map(|i| fields[i]).or_else(|| nearest(key, fields.iter().copied()));
     Trail::unknown(key, near, index.is_some());
     index
+}
+
+/// For tests: what was read, as it would be written.
+#[cfg(test)]
+mod written {
+    use serde::ser::{Serialize, Serializer};
+
+    use super::{Dict, List, Str};
+
+    impl Serialize for Str<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_str(self)
+        }
+    }
+
+    impl<T: Serialize> Serialize for List<T> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            self.0.serialize(serializer)
+        }
+    }
+
+    impl<T: Serialize> Serialize for Dict<'_, T> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(self.iter().map(|(key, value)| (key, value)))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,13 @@
 //! What the values mean, which are missing and which contradict each other is [`crate::plan`]'s to say.
 
 pub mod example;
+#[cfg(test)]
+pub mod generate;
 pub mod json;
 mod linux;
 pub mod load;
+#[cfg(test)]
+mod oracle;
 mod resources;
 mod seccomp;
 
