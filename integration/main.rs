@@ -14,6 +14,7 @@ mod cgroups;
 mod check;
 mod crash;
 mod deny;
+mod explain;
 mod features;
 mod harness;
 mod hooks;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         userns::cases(),
         cgroups::cases(),
         seccomp::cases(),
+        explain::cases(),
         features::cases(),
         hooks::cases(),
         sysctl::cases(),

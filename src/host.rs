@@ -9,7 +9,7 @@ use crate::plan::CgroupManager;
 use crate::spec::{Spec, Str};
 
 /// The facts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HostFacts {
     /// Effective user id of hull, as its own user namespace has it.
     pub euid: u32,

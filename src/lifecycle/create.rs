@@ -417,7 +417,7 @@ fn init_steps(
     let mut handed_on = Vec::new();
     handed_on.extend(terminal.map(|terminal| terminal.master));
     match &plan.seccomp {
-        Some(filter) if filter.notify.is_some() || !process.no_new_privileges => {
+        Some(filter) if filter.loads_early(process.no_new_privileges) => {
             // Without no_new_privs loading takes CAP_SYS_ADMIN, which goes next. The profile must allow what is left:
             // capset, prctl, sendmsg, poll, recvmsg, accept4, mmap, prlimit64, close_range, execve.
             if process.no_new_privileges {
@@ -463,7 +463,7 @@ fn init_steps(
     steps::process::set_rlimits(0, &process.rlimits)?;
     match &plan.seccomp {
         None if process.no_new_privileges => steps::process::no_new_privileges()?,
-        Some(filter) if process.no_new_privileges && filter.notify.is_none() => {
+        Some(filter) if !filter.loads_early(process.no_new_privileges) => {
             steps::process::no_new_privileges()?;
             // After this line only execve and plain memory writes follow: the profile needs to allow nothing else.
             crate::sys::signal::unblock_all().err_at(Step::Process, "sigprocmask", || "unblock the signals")?;

@@ -14,6 +14,7 @@ use super::mounts::{Mount, MountKind};
 use super::namespaces::{Kind, Spawn};
 use super::process::names;
 use super::rootfs::Entry;
+use super::seccomp::Filter;
 
 /// One step of the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -238,8 +239,9 @@ fn inside(plan: &Plan, out: &mut Lines) {
         out.add(format!("set {name} to {:?}", sysctl.value), "write", &sysctl.pointer)
             .sh(format!("sysctl -w {name}={:?}", sysctl.value));
     }
-    if plan.rootfs.readonly {
-        out.add("make / read-only", "mount_setattr", "/root/readonly").sh("mount -o remount,bind,ro /");
+    for (index, path) in plan.rootfs.masked_paths.iter().enumerate() {
+        out.add(format!("hide {path}"), "open_tree, move_mount", format!("/linux/maskedPaths/{index}"))
+            .sh(format!("mount --bind /dev/null {path}"));
     }
     for (index, path) in plan.rootfs.readonly_paths.iter().enumerate() {
         out.add(
@@ -249,9 +251,8 @@ fn inside(plan: &Plan, out: &mut Lines) {
         )
         .sh(format!("mount --rbind -o ro {path} {path}"));
     }
-    for (index, path) in plan.rootfs.masked_paths.iter().enumerate() {
-        out.add(format!("hide {path}"), "open_tree, move_mount", format!("/linux/maskedPaths/{index}"))
-            .sh(format!("mount --bind /dev/null {path}"));
+    if plan.rootfs.readonly {
+        out.add("make / read-only", "mount_setattr", "/root/readonly").sh("mount -o remount,bind,ro /");
     }
 }
 
@@ -297,6 +298,9 @@ fn process(plan: &Plan, out: &mut Lines) {
         "/process/user",
     );
     line.sh(format!("setpriv --reuid {} --regid {} --clear-groups ...", user.uid, user.gid));
+    if let Some(filter) = plan.seccomp.as_ref().filter(|filter| filter.loads_early(process.no_new_privileges)) {
+        filter_line(filter, out);
+    }
     out.add(
         format!("keep the capabilities: {}", list(caps.effective | caps.permitted)),
         "capset",
@@ -324,14 +328,8 @@ fn last(plan: &Plan, out: &mut Lines) {
         out.add("gain no privileges by execve any more", "prctl(PR_SET_NO_NEW_PRIVS)", "/process/noNewPrivileges")
             .sh("setpriv --no-new-privs ...");
     }
-    if let Some(filter) = &plan.seccomp {
-        let early =
-            if process.no_new_privileges && filter.notify.is_none() { "" } else { " (before the capabilities fall)" };
-        out.add(
-            format!("load a system call filter of {} instructions{early}", filter.program.len()),
-            "seccomp",
-            "/linux/seccomp",
-        );
+    if let Some(filter) = plan.seccomp.as_ref().filter(|filter| !filter.loads_early(process.no_new_privileges)) {
+        filter_line(filter, out);
     }
     if plan.preserve_fds > 0 {
         out.add(format!("keep {} file descriptors from 3 on", plan.preserve_fds), "close_range, fcntl", "");
@@ -341,6 +339,11 @@ fn last(plan: &Plan, out: &mut Lines) {
     line.sh(format!("exec {}", args.join(" ")));
     out.side = "start";
     hook_lines("poststart", &plan.hooks.poststart, out);
+}
+
+fn filter_line(filter: &Filter, out: &mut Lines) {
+    let what = format!("load a system call filter of {} instructions", filter.program.len());
+    out.add(what, "seccomp", "/linux/seccomp");
 }
 
 fn hook_lines(kind: &str, hooks: &[Hook], out: &mut Lines) {
@@ -426,4 +429,75 @@ pub fn text(plan: &Plan) -> String {
 /// The shell's commands alone.
 pub fn shell(plan: &Plan) -> String {
     lines(plan).iter().filter_map(|line| line.sh.as_ref()).map(|sh| format!("{sh}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{CgroupFacts, CgroupMode, HostFacts};
+    use crate::plan::Options;
+    use crate::spec::load;
+    use std::path::Path;
+
+    /// Root of a host with cgroup2 alone, whatever machine the test runs on.
+    fn host() -> HostFacts {
+        HostFacts {
+            cgroup: CgroupFacts {
+                mode: CgroupMode::V2,
+                v2_mount: Some("/sys/fs/cgroup".into()),
+                ..CgroupFacts::default()
+            },
+            audit_arch: 0xc000_003e,
+            bounding: (1 << 41) - 1,
+            last_cap: 40,
+            ..HostFacts::default()
+        }
+    }
+
+    fn plan_of(bundle: &Path) -> Plan {
+        let text = load::read(&bundle.join("config.json")).unwrap();
+        let (spec, unknown) = load::parse(&text).unwrap();
+        assert!(unknown.is_empty(), "{bundle:?}: {unknown:?}");
+        let id = bundle.file_name().unwrap().to_string_lossy().into_owned();
+        let console_socket = spec.process.as_ref().is_some_and(|process| process.terminal);
+        let options = Options { id, bundle: "/bundle".into(), console_socket, detached: true, ..Options::default() };
+        Plan::new(&spec, &host(), &options).unwrap()
+    }
+
+    fn bundles() -> Vec<std::path::PathBuf> {
+        let all = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("bundles")).unwrap();
+        let mut all: Vec<_> = all.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+        all.sort();
+        all
+    }
+
+    /// `UPDATE=1 cargo test plan.txt` writes the golden files anew.
+    #[test]
+    fn each_bundle_has_its_plan_beside_it() {
+        assert!(bundles().len() >= 7);
+        for bundle in bundles() {
+            let (have, golden) = (text(&plan_of(&bundle)), bundle.join("plan.txt"));
+            if std::env::var_os("UPDATE").is_some() {
+                std::fs::write(&golden, &have).unwrap();
+            }
+            let want = std::fs::read_to_string(&golden).unwrap_or_default();
+            assert_eq!(have, want, "{} is not the plan; UPDATE=1 writes it anew", golden.display());
+        }
+    }
+
+    #[test]
+    fn each_pointer_leads_to_something_in_the_config() {
+        for bundle in bundles() {
+            let config = std::fs::read_to_string(bundle.join("config.json")).unwrap();
+            let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+            for line in lines(&plan_of(&bundle)).iter().filter(|line| !line.pointer.is_empty()) {
+                // A property that is absent has a default; an entry of a list has not.
+                let (parent, last) = line.pointer.rsplit_once('/').unwrap();
+                let entry = last.parse::<usize>().is_ok();
+                let top = parent.split('/').nth(1).map_or(line.pointer.clone(), |top| format!("/{top}"));
+                let asked = config.pointer(if entry { &line.pointer } else { &top });
+                assert!(asked.is_some(), "{bundle:?}: {line:?}");
+            }
+        }
+    }
 }

@@ -119,6 +119,14 @@ pub struct Filter {
     pub notes: Vec<String>,
 }
 
+impl Filter {
+    /// Whether it is loaded before the capabilities fall: without no_new_privs loading takes CAP_SYS_ADMIN, and a listener
+    /// must reach setup. Else it is loaded last of all.
+    pub fn loads_early(&self, no_new_privileges: bool) -> bool {
+        self.notify.is_some() || !no_new_privileges
+    }
+}
+
 /// Where the agent of SCMP_ACT_NOTIFY listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
