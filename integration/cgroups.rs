@@ -114,7 +114,9 @@ fn memory_limit_kills(case: &mut Case) -> Result<()> {
 
 fn pids_limit(case: &mut Case) -> Result<()> {
     case.set("/linux/resources/pids", json!({"limit": 20}));
-    let init = case.script("i=0; while [ $i -lt 40 ]; do sleep 60 & i=$((i+1)); done; echo all").up()?;
+    // The shell whose fork fails ends: a second one stays, so that there is an init to look at.
+    let script = "(i=0; while [ $i -lt 40 ]; do sleep 60 & i=$((i+1)); done; echo all); exec sleep 60";
+    let init = case.script(script).up()?;
     let limit = value(&init, "pids", "pids.max", "pids.max")?;
     ensure!(limit == "20", "the limit is {limit}");
     std::thread::sleep(std::time::Duration::from_millis(300));
