@@ -50,6 +50,8 @@ pub enum Need {
     Verb(&'static str),
     /// Limits of swap, which a kernel may have switched off.
     SwapLimit,
+    /// Pressure stall information for cgroups.
+    Pressure,
     /// A compiler that makes 32-bit programs.
     Gcc32,
     /// systemd as process 1 and the bus of the caller's manager.
@@ -143,6 +145,10 @@ impl Suite {
             Need::SwapLimit => {
                 let v1 = Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists();
                 (!v1 && !v2).then(|| "the kernel does not count swap".to_owned())
+            }
+            Need::Pressure => {
+                let file = if v2 { "/sys/fs/cgroup/cpu.pressure" } else { "/sys/fs/cgroup/unified/cpu.pressure" };
+                (!Path::new(file).exists()).then(|| "the kernel counts no pressure for cgroups".to_owned())
             }
             Need::Tool(name) => {
                 let path = env::var("PATH").unwrap_or_default();

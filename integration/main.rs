@@ -15,6 +15,7 @@ mod check;
 mod crash;
 mod deny;
 mod explain;
+mod events;
 mod features;
 mod harness;
 mod hooks;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         pause::cases(),
         ps::cases(),
         update::cases(),
+        events::cases(),
         process::cases(),
         attributes::cases(),
         mounts::cases(),

@@ -7,6 +7,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -19,6 +20,7 @@ use crate::log;
 use crate::plan::CgroupManager;
 
 pub mod argv;
+pub mod duration;
 pub mod limits;
 pub mod root;
 pub mod signal;
@@ -80,6 +82,8 @@ pub enum Verb {
     List { json: bool, quiet: bool },
     Pause { id: String },
     Resume { id: String },
+    Events { id: String, interval: Duration, once: bool },
+    Stats { ids: Vec<String>, json: bool, interval: Duration, stream: bool },
     Update { id: String, options: UpdateOptions },
     Ps { id: String, json: bool, options: Vec<OsString> },
     Spec { bundle: PathBuf, rootless: bool },
@@ -204,7 +208,7 @@ fn log_options(globals: &argv::Found, verb: Option<&str>) -> log::Options {
         json: globals.value("log-format") == Some(OsStr::new("json")),
         level,
         // Engines parse stdout and stderr of these together as one JSON text.
-        quiet: matches!(verb, Some("state" | "list" | "features" | "ps")),
+        quiet: matches!(verb, Some("state" | "list" | "features" | "ps" | "events" | "stats")),
     }
 }
 
@@ -252,6 +256,15 @@ fn verb_of(name: &str, matches: &ArgMatches) -> Result<Verb> {
         "list" => Verb::List { json: is_json(matches), quiet: matches.get_flag("quiet") },
         "pause" => Verb::Pause { id: id(matches)? },
         "resume" => Verb::Resume { id: id(matches)? },
+        "events" => {
+            Verb::Events { id: id(matches)?, interval: interval(matches, "5s")?, once: matches.get_flag("stats") }
+        }
+        "stats" => Verb::Stats {
+            ids: ids(matches)?,
+            json: is_json(matches),
+            interval: interval(matches, "1s")?,
+            stream: !matches.get_flag("no-stream"),
+        },
         "update" => Verb::Update { id: id(matches)?, options: update_options(matches)? },
         "ps" => Verb::Ps { id: id(matches)?, json: is_json(matches), options: words(matches, "OPTION") },
         "spec" => Verb::Spec { bundle: bundle(matches)?, rootless: matches.get_flag("rootless") },
@@ -298,6 +311,11 @@ fn create_options(matches: &ArgMatches) -> Result<CreateOptions> {
         bundle,
         ..CreateOptions::default()
     })
+}
+
+fn interval(matches: &ArgMatches, default: &str) -> Result<Duration> {
+    let word = matches.get_one::<OsString>("interval").map(|word| word.to_string_lossy());
+    duration::duration("interval", word.as_deref().unwrap_or(default))
 }
 
 fn update_options(matches: &ArgMatches) -> Result<UpdateOptions> {
@@ -417,6 +435,7 @@ mod tests {
     #[test]
     fn what_engines_call_is_understood() {
         let id = || String::from("web");
+        let events = |millis, once| Verb::Events { id: id(), interval: Duration::from_millis(millis), once };
         let table = [
             ("start web", Verb::Start { id: id() }),
             ("state web", Verb::State { id: id() }),
@@ -438,6 +457,8 @@ mod tests {
                 "ps web -o pid -f",
                 Verb::Ps { id: id(), json: false, options: ["-o", "pid", "-f"].map(OsString::from).into() },
             ),
+            ("events --stats web", events(5000, true)),
+            ("events --interval 1m30s web", events(90_000, false)),
             ("spec -b /b --rootless", Verb::Spec { bundle: "/b".into(), rootless: true }),
             ("features", Verb::Features),
             ("--version", Verb::Version { program: "hull".into() }),

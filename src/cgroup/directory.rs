@@ -107,6 +107,20 @@ impl Directory {
         read_at(self.fd.as_fd(), file)
     }
 
+    /// Opens a file.
+    pub fn open_file(&self, file: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        openat(&self.fd, file, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+    }
+
+    /// The names of its files.
+    pub fn files(&self) -> Vec<String> {
+        let entries = Dir::read_from(&self.fd).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| entry.file_type() != FileType::Directory)
+            .filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned))
+            .collect()
+    }
+
     /// A file that holds one number.
     pub fn number(&self, file: &str) -> Option<u64> {
         self.read(file).ok()?.trim().parse().ok()

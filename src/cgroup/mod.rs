@@ -16,6 +16,8 @@ use crate::plan::cgroup::{Cgroup, Write};
 mod dbus;
 mod directory;
 mod freezer;
+mod oom;
+pub mod stats;
 pub mod systemd;
 mod update;
 

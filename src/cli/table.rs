@@ -226,6 +226,29 @@ pub const VERBS: &[Verb] = &[
         example: "hull ps web -o pid,user,args",
     },
     Verb {
+        name: "events",
+        about: "print what a container uses, and that it ran out of memory, as JSON lines until it ends",
+        options: &[
+            option("interval", None, "TIME", "time between two lines of numbers, such as 500ms [default: 5s]"),
+            switch("stats", None, "print the numbers once"),
+        ],
+        positionals: &[ID],
+        stops: false,
+        example: "hull events --interval 1s web",
+    },
+    Verb {
+        name: "stats",
+        about: "print a live table of what containers use: CPU, memory, processes, I/O, pressure",
+        options: &[
+            choice("format", Some('f'), &["table", "json"], "a table, or all numbers as JSON, once"),
+            option("interval", None, "TIME", "time between two tables [default: 1s]"),
+            switch("no-stream", None, "print one table (also where stdout is no terminal)"),
+        ],
+        positionals: &[("ID", Count::Any, "the containers' ids [default: all that run]")],
+        stops: false,
+        example: "hull stats --no-stream",
+    },
+    Verb {
         name: "spec",
         about: "write an example config.json",
         options: &[BUNDLE, switch("rootless", None, "for a container that is made without root")],

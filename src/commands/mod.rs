@@ -16,6 +16,7 @@ pub mod check;
 pub mod create;
 pub mod delete;
 pub mod doctor;
+pub mod events;
 pub mod explain;
 pub mod features;
 pub mod kill;
@@ -27,6 +28,7 @@ pub mod run;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod stats;
 pub mod update;
 pub mod version;
 
@@ -61,6 +63,8 @@ pub fn execute(invocation: Invocation) -> Result<Done> {
         Verb::List { json, quiet } => list::list(&globals, json, quiet),
         Verb::Pause { id } => pause::pause(&globals, &id),
         Verb::Resume { id } => resume::resume(&globals, &id),
+        Verb::Events { id, interval, once } => events::events(&globals, &id, interval, once),
+        Verb::Stats { ids, json, interval, stream } => stats::stats(&globals, &ids, json, interval, stream),
         Verb::Update { id, options } => update::update(&globals, &id, &options),
         Verb::Ps { id, json, options } => ps::ps(&globals, &id, json, options),
         Verb::Spec { bundle, rootless } => spec::spec(&bundle, rootless),

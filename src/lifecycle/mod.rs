@@ -7,6 +7,7 @@ use crate::plan::CgroupManager;
 pub mod create;
 pub mod delete;
 pub mod engine;
+pub mod events;
 pub mod foreground;
 pub mod kill;
 pub mod notify;

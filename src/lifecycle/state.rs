@@ -460,19 +460,27 @@ pub fn summary(root: &Path, id: &str) -> Result<Summary> {
     Ok(summarize(id, dir.load()?))
 }
 
-/// All containers beneath `root`, by name. One whose state cannot be read is listed as stopped, so that it can be seen
-/// and removed.
-pub fn list(root: &Path) -> Result<Vec<Summary>> {
+/// The names of all containers beneath `root`, in order.
+pub fn ids(root: &Path) -> Result<Vec<String>> {
     let subject = || format!("list {}", show(root));
     let entries = match std::fs::read_dir(root) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e).err_at(Step::State, "open", subject),
     };
-    let mut containers = Vec::new();
+    let mut ids = Vec::new();
     for entry in entries {
-        let entry = entry.err_at(Step::State, "getdents64", subject)?;
-        let Ok(id) = entry.file_name().into_string() else { continue };
+        ids.extend(entry.err_at(Step::State, "getdents64", subject)?.file_name().into_string().ok());
+    }
+    ids.sort();
+    Ok(ids)
+}
+
+/// All containers beneath `root`, by name. One whose state cannot be read is listed as stopped, so that it can be seen
+/// and removed.
+pub fn list(root: &Path) -> Result<Vec<Summary>> {
+    let mut containers = Vec::new();
+    for id in ids(root)? {
         let Ok(dir) = StateDir::open(root, &id) else { continue };
         let state = dir.load().unwrap_or_else(|error| {
             crate::log::warn(error.to_string());
@@ -480,7 +488,6 @@ pub fn list(root: &Path) -> Result<Vec<Summary>> {
         });
         containers.push(summarize(&id, state));
     }
-    containers.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(containers)
 }
 
