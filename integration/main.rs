@@ -28,6 +28,7 @@ mod netdev;
 mod pause;
 mod process;
 mod ps;
+mod rdt;
 mod seccomp;
 mod security;
 mod stress;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         mounts::cases(),
         namespaces::cases(),
         netdev::cases(),
+        rdt::cases(),
         userns::cases(),
         cgroups::cases(),
         seccomp::cases(),

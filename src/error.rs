@@ -59,6 +59,8 @@ pub enum Step {
     Sync,
     /// Network devices.
     NetDevice,
+    /// Classes of service and monitoring groups of resctrl.
+    Resctrl,
     /// Protection of hull's own executable.
     Executable,
     /// Signals sent to a container.
@@ -67,7 +69,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, for docs and the test that the codes are unique.
-    pub const ALL: [Step; 23] = [
+    pub const ALL: [Step; 24] = [
         Step::Usage,
         Step::Spec,
         Step::State,
@@ -89,6 +91,7 @@ impl Step {
         Step::Exec,
         Step::Sync,
         Step::NetDevice,
+        Step::Resctrl,
         Step::Executable,
         Step::Kill,
     ];
@@ -117,6 +120,7 @@ impl Step {
             Step::Exec => "HULL-E060",
             Step::Sync => "HULL-E061",
             Step::NetDevice => "HULL-E070",
+            Step::Resctrl => "HULL-E022",
             Step::Executable => "HULL-E080",
             Step::Kill => "HULL-E090",
         }

@@ -29,6 +29,45 @@ pub struct HostFacts {
     pub apparmor: bool,
     /// SELinux is on.
     pub selinux: bool,
+    /// The resctrl file system, if the config asks for it and one is mounted.
+    pub resctrl: Option<Resctrl>,
+}
+
+/// Where resctrl is mounted, and which classes of service it has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resctrl {
+    /// Its mount point.
+    pub mount: PathBuf,
+    /// The names of its directories, some of which are no classes.
+    pub classes: Vec<String>,
+}
+
+impl Resctrl {
+    /// Looks for the mount; None where there is none.
+    fn probe() -> Result<Option<Resctrl>> {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").err_at(
+            Step::Resctrl,
+            "open",
+            || "find the resctrl mount in /proc/self/mountinfo",
+        )?;
+        let Some(mount) = Resctrl::mount_point(&table) else { return Ok(None) };
+        let subject = || format!("list the classes of {}", crate::error::show(&mount));
+        let mut classes = Vec::new();
+        for entry in std::fs::read_dir(&mount).err_at(Step::Resctrl, "open", subject)? {
+            let entry = entry.err_at(Step::Resctrl, "getdents64", subject)?;
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                classes.extend(entry.file_name().into_string());
+            }
+        }
+        Ok(Some(Resctrl { mount, classes }))
+    }
+
+    fn mount_point(mountinfo: &str) -> Option<PathBuf> {
+        mountinfo.lines().find_map(|line| {
+            let (left, right) = line.split_once(" - ")?;
+            right.starts_with("resctrl ").then(|| left.split(' ').nth(4).map(PathBuf::from))?
+        })
+    }
 }
 
 /// The cgroup tree of this host.
@@ -88,6 +127,7 @@ impl HostFacts {
             apparmor: process.is_some_and(|p| asks_for(&p.apparmor_profile)) && apparmor_enabled(),
             selinux: process.is_some_and(|p| asks_for(&p.selinux_label))
                 && Path::new("/sys/fs/selinux/enforce").exists(),
+            resctrl: if spec.linux.as_ref().is_some_and(|l| l.intel_rdt.is_some()) { Resctrl::probe()? } else { None },
         })
     }
 
@@ -275,6 +315,14 @@ mod tests {
         let map = "         0       1000          1\n         1     100000      65536\n";
         assert_eq!([0, 1, 65536, 70000].map(|id| outside_id(map, id)), [1000, 100_000, 165_535, 70_000]);
         assert_eq!(outside_id("0 0 4294967295\n", 7), 7);
+    }
+
+    #[test]
+    fn resctrl_is_found_by_its_type() {
+        let mountinfo =
+            "31 23 0:28 / /resctrl rw - tmpfs tmpfs rw\n32 31 0:29 / /sys/fs/resctrl rw - resctrl none rw\n";
+        assert_eq!(Resctrl::mount_point(mountinfo), Some("/sys/fs/resctrl".into()));
+        assert_eq!(Resctrl::mount_point("31 23 0:28 / /resctrl rw - tmpfs resctrl rw\n"), None);
     }
 
     #[test]

@@ -100,6 +100,7 @@ fn supported() -> Supported {
             memory_policy::MODES.iter().map(|row| row.0).collect(),
             memory_policy::FLAGS.iter().map(|row| row.0).collect(),
         )),
+        intel_rdt: Some((true, true)),
         net_devices: true,
         idmap: true,
         unsafe_annotations: &[seccomp::FAIL_UNKNOWN_ANNOTATION, "org.systemd.property."],

@@ -47,7 +47,7 @@ use crate::steps::mounts::{Given, Source};
 use crate::steps::namespaces::Opened;
 use crate::steps::netdev::NetDevices;
 use crate::steps::path::Root;
-use crate::steps::{self, hooks, procfs::ProcFs};
+use crate::steps::{self, hooks, intel_rdt, procfs::ProcFs};
 use crate::sys::clone::{Cloned, clone3, execve, exit_now};
 use crate::sys::shared::SharedPage;
 use crate::trace::{self, Side};
@@ -141,7 +141,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     trace::step("1 state directory, start socket, socketpair");
     let console = options.console_socket.as_deref().map(engine::connect_console).transpose()?;
     let dir = StateDir::create(&globals.root, &plan.id)?;
-    let mut undo = Undo { dir: Some(dir), cgroup: None, child: None, net_devices: None, poststop: None };
+    let mut undo = Undo { dir: Some(dir), cgroup: None, rdt: None, child: None, net_devices: None, poststop: None };
     let mut state = State::creating(&plan.id, intent(plan))?;
     undo.dir().store(&state)?;
     let listener = start_socket(undo.dir())?;
@@ -149,6 +149,10 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
 
     trace::step("2 create the cgroup");
     undo.cgroup = Some(Handle::create(&plan.cgroup)?);
+    if let Some(rdt) = &plan.intel_rdt {
+        intel_rdt::create(rdt)?;
+        undo.rdt.clone_from(&state.rdt);
+    }
 
     trace::step("3 open what is joined and what only the host sees");
     let joins = steps::namespaces::open_joins(&plan.namespaces)?;
@@ -177,6 +181,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     let cgroup = undo.cgroup.as_mut().expect("the cgroup is made before the clone");
     cgroup.set_v1_devices(&plan.cgroup)?;
     cgroup.join(&plan.cgroup, pid, cloned_into)?;
+    state.rdt.as_ref().map_or(Ok(()), |rdt| rdt.join(pid))?;
     if let Some(maps) = &plan.idmaps {
         steps::idmap::write(maps, pid)?;
     }
@@ -603,6 +608,7 @@ fn intent(plan: &Plan) -> Intent {
         rootfs: plan.rootfs.path.clone(),
         annotations: plan.annotations.clone(),
         cgroup: cgroup::Saved::planned(&plan.cgroup),
+        rdt: plan.intel_rdt.as_ref().map(intel_rdt::Saved::planned),
         own_pid_namespace: plan.namespaces.own(Kind::Pid),
         host_mounts: !plan.namespaces.own(Kind::Mount),
         late_hooks: !(plan.hooks.poststart.is_empty() && plan.hooks.poststop.is_empty()),
@@ -693,6 +699,7 @@ fn died(undo: &Undo<'_>, error: Error) -> Error {
 struct Undo<'p> {
     dir: Option<StateDir>,
     cgroup: Option<Handle>,
+    rdt: Option<intel_rdt::Saved>,
     child: Option<OwnedFd>,
     net_devices: Option<NetDevices>,
     poststop: Option<(&'p [crate::plan::hooks::Hook], Vec<u8>)>,
@@ -709,6 +716,7 @@ impl Undo<'_> {
 
     fn defuse(mut self) -> (StateDir, OwnedFd) {
         self.cgroup.take();
+        self.rdt.take();
         self.net_devices.take();
         self.poststop.take();
         (self.dir.take().expect("the state directory is made first"), self.child.take().expect("init was cloned"))
@@ -740,6 +748,7 @@ impl Drop for Undo<'_> {
             crate::log::warn(error.to_string());
         }
         let removed = self.cgroup.as_ref().map_or(Ok(()), Handle::remove);
+        let removed = removed.and(self.rdt.as_ref().map_or(Ok(()), intel_rdt::Saved::remove));
         if let Some((hooks, state)) = &self.poststop {
             for hook in *hooks {
                 if let Err(error) = hooks::run("poststop", hook, state, None) {

@@ -13,6 +13,7 @@ use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::hooks::Hooks;
 use crate::spec::load;
 use crate::steps::hooks;
+use crate::steps::intel_rdt::Saved;
 
 /// How long a killed init may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -51,6 +52,7 @@ pub fn delete(globals: &Globals, id: &str, force: bool) -> Result<()> {
 pub fn remove(dir: &StateDir, state: &State) -> Result<()> {
     kill_init(state)?;
     Handle::open(&state.cgroup)?.remove()?;
+    state.rdt.as_ref().map_or(Ok(()), Saved::remove)?;
     if state.host_mounts {
         unmount_beneath(&state.rootfs)?;
     }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup;
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::spec::load::Text;
+use crate::steps::intel_rdt;
 
 /// The form of state.json; another one is refused, not guessed at.
 const VERSION: u32 = 1;
@@ -151,6 +152,9 @@ pub struct State {
     pub annotations: Vec<(String, String)>,
     /// Where its cgroups are, or will be.
     pub cgroup: cgroup::Saved,
+    /// Its class of service and monitoring group of resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<intel_rdt::Saved>,
     /// It has a pid namespace of its own, in which nothing outlives init.
     pub own_pid_namespace: bool,
     /// It has no mount namespace: what it mounts beneath its rootfs stays on the host until delete.
@@ -170,6 +174,8 @@ pub struct Intent {
     pub annotations: Vec<(String, String)>,
     /// Where its cgroups will be.
     pub cgroup: cgroup::Saved,
+    /// Its class of service and monitoring group of resctrl.
+    pub rdt: Option<intel_rdt::Saved>,
     /// It gets a pid namespace of its own.
     pub own_pid_namespace: bool,
     /// It gets no mount namespace.
@@ -193,6 +199,7 @@ impl State {
             owner: rustix::process::geteuid().as_raw(),
             annotations: intent.annotations,
             cgroup: intent.cgroup,
+            rdt: intent.rdt,
             own_pid_namespace: intent.own_pid_namespace,
             host_mounts: intent.host_mounts,
             late_hooks: intent.late_hooks,

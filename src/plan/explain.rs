@@ -110,6 +110,24 @@ fn spawn(plan: &Plan, out: &mut Lines) {
     } else if plan.cgroup.joined_by_write() {
         out.add("put init into its cgroups", "write cgroup.procs", "").sh("echo $PID > cgroup.procs");
     }
+    if let Some(rdt) = &plan.intel_rdt {
+        let class = rdt.class.display();
+        if rdt.own {
+            out.add(format!("make the class of service {class}"), "mkdir", "/linux/intelRdt")
+                .sh(format!("mkdir {class}"));
+        }
+        for line in &rdt.schemata {
+            let what = if rdt.own { "set" } else { "compare" };
+            out.add(format!("{what} its share {line}"), "open schemata", "/linux/intelRdt");
+        }
+        if let Some(group) = &rdt.monitoring {
+            let group = group.display();
+            out.add(format!("make the monitoring group {group}"), "mkdir", "/linux/intelRdt/enableMonitoring")
+                .sh(format!("mkdir {group}"));
+        }
+        out.add(format!("put init into {class}"), "write tasks", "/linux/intelRdt")
+            .sh(format!("echo $PID > {class}/tasks"));
+    }
     if let Some(maps) = &plan.idmaps {
         let call = match maps.writer {
             Writer::Direct => "write /proc/PID/uid_map, gid_map",

@@ -13,6 +13,7 @@ use cgroup::Cgroup;
 use devices::Devices;
 use hooks::Hooks;
 use idmap::IdMaps;
+use intel_rdt::IntelRdt;
 use memory_policy::MemoryPolicy;
 use mounts::Mount;
 use namespaces::{Kind, Namespaces};
@@ -27,6 +28,7 @@ pub mod devices;
 pub mod explain;
 pub mod hooks;
 pub mod idmap;
+pub mod intel_rdt;
 pub mod memory_policy;
 pub mod mounts;
 pub mod namespaces;
@@ -91,6 +93,8 @@ pub struct Plan {
     pub namespaces: Namespaces,
     /// The maps of a new user namespace.
     pub idmaps: Option<IdMaps>,
+    /// Class of service and monitoring group of resctrl.
+    pub intel_rdt: Option<IntelRdt>,
     /// Network devices that move into the container.
     pub net_devices: Vec<NetDevice>,
     /// Host name.
@@ -151,7 +155,6 @@ impl Plan {
                 return Err(Error::spec(format!("/{name}"), "must be at most 64 bytes long, without a NUL"));
             }
         }
-        not_yet(linux)?;
         let name = |text: &Option<spec::Str<'_>>| text.as_deref().filter(|t| !t.is_empty()).map(str::to_owned);
         let process = Process::new(spec, &namespaces, idmaps.as_ref(), host, options, &mut notes)?;
         let cgroup = Cgroup::new(spec, host, options)?;
@@ -168,6 +171,10 @@ impl Plan {
         let seccomp = linux.and_then(|l| l.seccomp.as_ref()).map(|s| seccomp::compile(s, &context)).transpose()?;
         notes.extend(seccomp.iter().flat_map(|filter| filter.notes.iter().cloned()));
         let memory_policy = linux.and_then(|l| l.memory_policy.as_ref()).map(memory_policy::plan).transpose()?;
+        let intel_rdt = linux
+            .and_then(|l| l.intel_rdt.as_ref())
+            .map(|rdt| intel_rdt::plan(rdt, host.resctrl.as_ref(), options))
+            .transpose()?;
         let net_devices = netdev::plan(linux, &namespaces)?;
         let sync = SyncPoints {
             mapped: idmaps.is_some() || cgroup.joined_by_write() || hooks.in_init(),
@@ -181,6 +188,7 @@ impl Plan {
             cgroup,
             namespaces,
             idmaps,
+            intel_rdt,
             net_devices,
             hostname: name(&spec.hostname),
             domainname: name(&spec.domainname),
@@ -224,17 +232,6 @@ fn version(spec: &Spec<'_>) -> Result<()> {
     if numbers[0] != "1" {
         let what = format!("{:?} is not supported: hull implements {}", &**version, spec::VERSION);
         return Err(Error::spec("/ociVersion", what));
-    }
-    Ok(())
-}
-
-/// What this version of hull does not do is refused, never left out in silence.
-fn not_yet(linux: Option<&spec::Linux<'_>>) -> Result<()> {
-    let Some(linux) = linux else { return Ok(()) };
-    for (name, asked) in [("intelRdt", linux.intel_rdt.is_some())] {
-        if asked {
-            return Err(Error::spec(format!("/linux/{name}"), "is not supported by this version of hull"));
-        }
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ pub mod devices;
 pub mod exe;
 pub mod hooks;
 pub mod idmap;
+pub mod intel_rdt;
 pub mod masked;
 pub mod mounts;
 pub mod namespaces;

@@ -389,6 +389,7 @@ mod tests {
             cgroup: CgroupFacts::default(),
             apparmor: false,
             selinux: false,
+            resctrl: None,
         }
     }
 
