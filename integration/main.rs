@@ -22,6 +22,7 @@ mod hooks;
 mod kernel;
 mod lifecycle;
 mod log;
+mod mountoptions;
 mod mounts;
 mod namespaces;
 mod netdev;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         attributes::cases(),
         mounts::cases(),
         namespaces::cases(),
+        mountoptions::cases(),
         netdev::cases(),
         rdt::cases(),
         userns::cases(),

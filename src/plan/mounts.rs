@@ -145,6 +145,8 @@ pub enum MountKind {
     Remount {
         /// Options of the file system.
         data: Vec<(String, Option<String>)>,
+        /// Flags of the instance, on or off.
+        superblock: Vec<(Superblock, bool)>,
     },
 }
 
@@ -288,7 +290,7 @@ fn one(
         "rbind" => Some(true),
         _ => None,
     });
-    let mut mount = Mount::new(index, destination, MountKind::Remount { data: Vec::new() });
+    let mut mount = Mount::new(index, destination, MountKind::Remount { data: Vec::new(), superblock: Vec::new() });
     (mount.attr, mount.recursive_attr) = (words.attr, words.recursive_attr);
     mount.propagation.clone_from(&words.propagation);
 
@@ -296,7 +298,10 @@ fn one(
         if bind.is_some() {
             refuse_data(&pointer, &words.data)?;
         }
-        mount.kind = MountKind::Remount { data: words.data.into_iter().map(|(_, k, v)| (k, v)).collect() };
+        let data = words.data.into_iter().map(|(_, k, v)| (k, v)).collect();
+        // The flags of a bind mount's file system are the host's.
+        let superblock = if bind.is_some() { Vec::new() } else { words.superblock };
+        mount.kind = MountKind::Remount { data, superblock };
         planned.mounts.push(mount);
         return Ok(());
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags};
 
@@ -131,9 +131,9 @@ pub fn mount_all(root: Root<'_>, mounts: &[Mount], given: &mut Given) -> Result<
 }
 
 fn mount_one(root: Root<'_>, mount: &Mount, given: Option<OwnedFd>, subject: &str) -> Result<Option<OwnedFd>> {
-    let (tree, at) = match &mount.kind {
-        MountKind::Remount { data } => {
-            remount(root, mount, data, subject)?;
+    let (tree, at, attached) = match &mount.kind {
+        MountKind::Remount { data, superblock } => {
+            remount(root, mount, data, superblock, subject)?;
             return Ok(None);
         }
         MountKind::Bind { source, recursive } => {
@@ -146,7 +146,7 @@ fn mount_one(root: Root<'_>, mount: &Mount, given: Option<OwnedFd>, subject: &st
                 None => clone_path(source, *recursive, subject)?,
             };
             let at = bind_destination(root, mount, &tree, subject)?;
-            (tree, at)
+            (tree, at, false)
         }
         MountKind::Fs { fstype, source, data, superblock, otherwise } => {
             let (at, made) = destination_dir(root, &mount.destination, subject)?;
@@ -159,17 +159,20 @@ fn mount_one(root: Root<'_>, mount: &Mount, given: Option<OwnedFd>, subject: &st
                 superblock.iter().any(|(flag, on)| *on && matches!(flag, Superblock::Iversion | Superblock::Silent))
                     || data.iter().any(|(_, value)| value.as_ref().is_some_and(|value| value.len() > 255));
             if old_call {
-                return mount_by_old_call(&at, mount, &data, subject);
-            }
-            match filesystem(fstype, source.as_deref(), &data, superblock, mount, subject) {
-                Ok(tree) => (tree, at),
-                Err(error) if error.is(Errno::NOSYS) => return mount_by_old_call(&at, mount, &data, subject),
-                Err(error) => match otherwise {
-                    Some(path) if error.is(Errno::PERM) || error.is(Errno::BUSY) => {
-                        (clone_path(path, false, subject)?, at)
+                (mount_by_old_call(root, &at, mount, &data, subject)?, at, true)
+            } else {
+                match filesystem(fstype, source.as_deref(), &data, superblock, mount, subject) {
+                    Ok(tree) => (tree, at, false),
+                    Err(error) if error.is(Errno::NOSYS) => {
+                        (mount_by_old_call(root, &at, mount, &data, subject)?, at, true)
                     }
-                    _ => return Err(error),
-                },
+                    Err(error) => match otherwise {
+                        Some(path) if error.is(Errno::PERM) || error.is(Errno::BUSY) => {
+                            (clone_path(path, false, subject)?, at, false)
+                        }
+                        _ => return Err(error),
+                    },
+                }
             }
         }
     };
@@ -193,10 +196,18 @@ fn mount_one(root: Root<'_>, mount: &Mount, given: Option<OwnedFd>, subject: &st
         set_attr(tree.as_fd(), mount.attr, false, subject)?;
     }
     set_attr(tree.as_fd(), mount.recursive_attr, true, subject)?;
-    let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(&tree, "", &at, "", both).err_at(Step::Mount, "move_mount", || subject).map_err(|e| {
-        if e.is(Errno::NOTDIR) { e.hint("source and destination: one is a directory, the other is not") } else { e }
-    })?;
+    if !attached {
+        let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        rustix::mount::move_mount(&tree, "", &at, "", both).err_at(Step::Mount, "move_mount", || subject).map_err(
+            |e| {
+                if e.is(Errno::NOTDIR) {
+                    e.hint("source and destination: one is a directory, the other is not")
+                } else {
+                    e
+                }
+            },
+        )?;
+    }
     for propagation in &mount.propagation {
         // After the mount is attached: a detached one has no peers to find.
         propagate(tree.as_fd(), subject, propagation.kind, propagation.recursive)?;
@@ -419,12 +430,22 @@ fn set_attr(fd: BorrowedFd<'_>, what: Attr, recursive: bool, subject: &str) -> R
 }
 
 /// Other options for the mount that is at the destination.
-fn remount(root: Root<'_>, mount: &Mount, data: &[(String, Option<String>)], subject: &str) -> Result<()> {
+fn remount(
+    root: Root<'_>,
+    mount: &Mount,
+    data: &[(String, Option<String>)],
+    superblock: &[(Superblock, bool)],
+    subject: &str,
+) -> Result<()> {
     use rustix::mount as m;
     let fd = root.open(&mount.destination, OFlags::PATH).err_at(Step::Mount, "open destination", || subject)?;
-    if !data.is_empty() {
+    let keys: Vec<_> = superblock.iter().filter_map(|(flag, on)| superblock_key(*flag, *on)).collect();
+    if !data.is_empty() || !keys.is_empty() {
         let flags = m::FsPickFlags::FSPICK_CLOEXEC | m::FsPickFlags::FSPICK_EMPTY_PATH;
         let fs = m::fspick(&fd, "", flags).err_at(Step::Mount, "fspick", || subject)?;
+        for key in keys {
+            m::fsconfig_set_flag(&fs, key).err_at(Step::Mount, "fsconfig", || subject)?;
+        }
         for (key, value) in data {
             match value {
                 Some(value) => m::fsconfig_set_string(&fs, key.as_str(), value.as_str()),
@@ -442,20 +463,18 @@ fn remount(root: Root<'_>, mount: &Mount, data: &[(String, Option<String>)], sub
     Ok(())
 }
 
-/// mount(2), whose data may be a page long and which knows flags that fsconfig does not; the target is the fd.
+/// mount(2), whose data may be a page long and which knows flags that fsconfig does not; the target is the fd. The root
+/// of the new mount comes back.
 fn mount_by_old_call(
+    root: Root<'_>,
     at: &OwnedFd,
     mount: &Mount,
     data: &[(String, Option<String>)],
     subject: &str,
-) -> Result<Option<OwnedFd>> {
+) -> Result<OwnedFd> {
     let MountKind::Fs { fstype, source, superblock, .. } = &mount.kind else {
         return Err(Error::bug(Step::Mount, format!("{subject}: no file system")));
     };
-    let unfit = !mount.links.is_empty() || mount.tmpcopyup || !mount.propagation.is_empty() || mount.readonly_last;
-    if unfit {
-        return Err(Error::host(Step::Mount, format!("{subject}: needs fsopen(2), or shorter data")));
-    }
     let mut flags = MountFlags::empty();
     for (flag, _) in superblock.iter().filter(|(_, on)| *on) {
         flags |= match flag {
@@ -477,7 +496,8 @@ fn mount_by_old_call(
         (attr::NODIRATIME, MountFlags::NODIRATIME),
         (attr::NOSYMFOLLOW, MountFlags::NOSYMFOLLOW),
     ] {
-        if (mount.attr.set | mount.recursive_attr.set) & bit != 0 {
+        let late = bit == attr::RDONLY && mount.readonly_last;
+        if (mount.attr.set | mount.recursive_attr.set) & bit != 0 && !late {
             flags |= flag;
         }
     }
@@ -490,7 +510,19 @@ fn mount_by_old_call(
         text.as_c_str(),
     )
     .err_at(Step::Mount, "mount", || subject)?;
-    Ok(None)
+    // An fd stays below what is mounted on it: the mount is found by its path again, and proved to be another one.
+    let made =
+        root.open(&mount.destination, OFlags::PATH | OFlags::DIRECTORY).err_at(Step::Mount, "openat2", || subject)?;
+    let id = |fd: &OwnedFd| {
+        rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+            .map(|statx| (statx.stx_mnt_id, statx.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)))
+            .err_at(Step::Mount, "statx", || subject)
+    };
+    let ((below, _), (above, is_root)) = (id(at)?, id(&made)?);
+    if below == above || !is_root {
+        return Err(Error::host(Step::Mount, format!("{subject}: the destination was changed meanwhile")));
+    }
+    Ok(made)
 }
 
 /// The name of an open file for calls that take only paths; it needs the host's /proc, and so to be before the pivot.

@@ -1,0 +1,327 @@
+//! Options of mounts, set and cleared, of one mount and of all below it: as /proc/PID/mountinfo shows them.
+//! config.md "mounts"; mount(8), mount_setattr(2).
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use serde_json::{Value, json};
+
+use crate::harness::{Case, Need, Test, test};
+use crate::kernel;
+
+pub fn cases() -> Vec<Test> {
+    vec![
+        test("mountoptions/each_flag_is_set_and_cleared", each_flag_is_set_and_cleared)
+            .peer("*", "drops some of them")
+            .requires(Need::Root),
+        test("mountoptions/each_flag_is_set_and_cleared_recursively", each_flag_recursively)
+            .peer("*", "drops some of them")
+            .requires(Need::Root),
+        test("mountoptions/a_plain_flag_leaves_the_mounts_below", a_plain_flag_leaves_the_mounts_below)
+            .requires(Need::Root),
+        test("mountoptions/the_last_word_counts", the_last_word_counts)
+            .requires(Need::Root)
+            .peer("runc", "1.1 clears the access time policy altogether"),
+        test("mountoptions/flags_of_a_new_file_system", flags_of_a_new_file_system).peer("*", "drops some of them"),
+        test("mountoptions/a_remount_changes_flags", a_remount_changes_flags),
+        test("mountoptions/nosymfollow_stops_links", nosymfollow_stops_links).peer("*", "newer than the peer"),
+        test("mountoptions/a_locked_flag_stays", a_locked_flag_stays)
+            .requires(Need::Root)
+            .peer("*", "does not keep it"),
+        test("mountoptions/an_unknown_word_of_a_bind_is_refused", an_unknown_word_is_refused)
+            .peer("*", "hands it to the kernel, which ignores it"),
+        test("mountoptions/tmpcopyup_takes_the_images_files", tmpcopyup_takes_the_images_files).requires(Need::Root),
+        test("mountoptions/propagation_is_recursive", propagation_is_recursive)
+            .requires(Need::Root)
+            .peer("crun", "drops shared"),
+        test("mountoptions/an_overlay_in_the_bundle", an_overlay_in_the_bundle).requires(Need::Root),
+    ]
+}
+
+/// A file system that the case mounted on the host, with one below it; unmounted when dropped.
+struct Source(PathBuf);
+
+impl Source {
+    fn new(case: &Case, flags: MountFlags) -> Result<Source> {
+        let dir = case.dir.join("host-source");
+        fs::create_dir_all(&dir)?;
+        let source = Source(dir.clone());
+        let mount = |at: &Path| rustix::mount::mount("hullit", at, "tmpfs", MountFlags::empty(), c"size=64k,mode=755");
+        mount(&dir)?;
+        // Its own, so that no peer group of the machine sees it.
+        rustix::mount::mount_change(&dir, MountPropagationFlags::PRIVATE)?;
+        fs::create_dir(dir.join("sub"))?;
+        mount(&dir.join("sub"))?;
+        for at in [dir.join("sub"), dir] {
+            if !flags.is_empty() {
+                rustix::mount::mount_remount(&at, flags | MountFlags::BIND, c"")?;
+            }
+        }
+        Ok(source)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("a path of the harness is ASCII")
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0.join("sub"), UnmountFlags::DETACH);
+        let _ = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+/// The word that sets, the one that clears, and what mountinfo shows while it is set.
+const FLAGS: [(&str, &str, &str); 6] = [
+    ("ro", "rw", "ro"),
+    ("nosuid", "suid", "nosuid"),
+    ("nodev", "dev", "nodev"),
+    ("noexec", "exec", "noexec"),
+    ("nodiratime", "diratime", "nodiratime"),
+    ("nosymfollow", "symfollow", "nosymfollow"),
+];
+
+/// The access time policies, and what mountinfo shows of them: nothing for strictatime.
+const ATIME: [(&str, &str); 9] = [
+    ("noatime", "noatime"),
+    ("strictatime", ""),
+    ("relatime", "relatime"),
+    ("atime", "relatime"),
+    ("norelatime", "relatime"),
+    ("nostrictatime", "relatime"),
+    ("ratime", "relatime"),
+    ("rnoatime", "noatime"),
+    ("rstrictatime", ""),
+];
+
+fn every() -> MountFlags {
+    MountFlags::RDONLY
+        | MountFlags::NOSUID
+        | MountFlags::NODEV
+        | MountFlags::NOEXEC
+        | MountFlags::NODIRATIME
+        | MountFlags::NOSYMFOLLOW
+}
+
+/// Binds the source once for each list of options, and gives the mounts at /mnt/N and /mnt/N/sub.
+fn bound(case: &mut Case, source: &Source, kind: &str, lists: &[Vec<String>]) -> Result<Vec<[kernel::Mount; 2]>> {
+    case.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs"}));
+    for (number, options) in lists.iter().enumerate() {
+        let mut options: Vec<Value> = options.iter().map(|option| json!(option)).collect();
+        options.insert(0, json!(kind));
+        case.mount(json!({"destination": format!("/mnt/{number}"), "source": source.path(), "options": options}));
+    }
+    let init = case.args(["sleep", "60"]).up()?;
+    let mounts = (0..lists.len()).map(|number| {
+        let at = |sub: &str| kernel::mount_at(init.pid, &format!("/mnt/{number}{sub}"));
+        Ok([at("")?, at(if kind == "rbind" { "/sub" } else { "" })?])
+    });
+    let mounts = mounts.collect::<Result<_>>();
+    case.delete()?;
+    mounts
+}
+
+fn words(lists: &[&[&str]]) -> Vec<Vec<String>> {
+    lists.iter().map(|list| list.iter().map(|word| (*word).to_owned()).collect()).collect()
+}
+
+fn each_flag_is_set_and_cleared(case: &mut Case) -> Result<()> {
+    let plain = case.config.clone();
+    let source = Source::new(case, MountFlags::empty())?;
+    let set: Vec<Vec<String>> = FLAGS.iter().map(|row| vec![row.0.to_owned()]).collect();
+    for ([mount, _], (word, _, shown)) in bound(case, &source, "bind", &set)?.iter().zip(FLAGS) {
+        ensure!(mount.has(shown), "{word} gives {:?}", mount.options);
+    }
+    drop(source);
+    case.config = plain.clone();
+    let source = Source::new(case, every())?;
+    let cleared: Vec<Vec<String>> = FLAGS.iter().map(|row| vec![row.1.to_owned()]).collect();
+    for ([mount, _], (_, word, shown)) in bound(case, &source, "bind", &cleared)?.iter().zip(FLAGS) {
+        ensure!(!mount.has(shown), "{word} leaves {:?}", mount.options);
+        let others = FLAGS.iter().filter(|row| row.2 != shown).all(|row| mount.has(row.2));
+        ensure!(others, "{word} clears others too: {:?}", mount.options);
+    }
+    drop(source);
+    case.config = plain;
+    let source = Source::new(case, MountFlags::NOATIME)?;
+    let policies: Vec<Vec<String>> = ATIME.iter().map(|row| vec![row.0.to_owned()]).collect();
+    for ([mount, _], (word, shown)) in bound(case, &source, "bind", &policies)?.iter().zip(ATIME) {
+        let found: Vec<_> = mount.options.iter().filter(|option| option.ends_with("atime")).collect();
+        ensure!(found == if shown.is_empty() { vec![] } else { vec![shown] }, "{word} gives {:?}", mount.options);
+    }
+    Ok(())
+}
+
+fn each_flag_recursively(case: &mut Case) -> Result<()> {
+    let plain = case.config.clone();
+    let source = Source::new(case, MountFlags::empty())?;
+    let set: Vec<Vec<String>> = FLAGS.iter().map(|row| vec![format!("r{}", row.0)]).collect();
+    for (mounts, (word, _, shown)) in bound(case, &source, "rbind", &set)?.iter().zip(FLAGS) {
+        for mount in mounts {
+            ensure!(mount.has(shown), "r{word} gives {} {:?}", mount.target, mount.options);
+        }
+    }
+    drop(source);
+    case.config = plain.clone();
+    let source = Source::new(case, every())?;
+    let cleared: Vec<Vec<String>> = FLAGS.iter().map(|row| vec![format!("r{}", row.1)]).collect();
+    for (mounts, (_, word, shown)) in bound(case, &source, "rbind", &cleared)?.iter().zip(FLAGS) {
+        for mount in mounts {
+            ensure!(!mount.has(shown), "r{word} leaves {} {:?}", mount.target, mount.options);
+        }
+    }
+    drop(source);
+    case.config = plain;
+    let source = Source::new(case, MountFlags::empty())?;
+    let policies =
+        words(&[&["rnoatime"], &["rstrictatime"], &["rnoatime", "rrelatime"], &["rnoatime", "rnostrictatime"]]);
+    let found = bound(case, &source, "rbind", &policies)?;
+    for (mounts, shown) in found.iter().zip(["noatime", "", "relatime", "relatime"]) {
+        for mount in mounts {
+            let atime = mount.options.iter().find(|option| option.ends_with("atime"));
+            ensure!(atime.map_or("", String::as_str) == shown, "not {shown}: {} {:?}", mount.target, mount.options);
+        }
+    }
+    Ok(())
+}
+
+fn a_plain_flag_leaves_the_mounts_below(case: &mut Case) -> Result<()> {
+    let source = Source::new(case, MountFlags::empty())?;
+    let found = bound(case, &source, "rbind", &words(&[&["ro", "nodev", "rnosuid"]]))?;
+    let [top, below] = &found[0];
+    ensure!(top.has("ro") && top.has("nodev") && top.has("nosuid"), "{:?}", top.options);
+    ensure!(!below.has("ro") && !below.has("nodev") && below.has("nosuid"), "{:?}", below.options);
+    Ok(())
+}
+
+fn the_last_word_counts(case: &mut Case) -> Result<()> {
+    let source = Source::new(case, MountFlags::empty())?;
+    let lists =
+        words(&[&["ro", "rw"], &["rw", "ro"], &["noexec", "defaults"], &["noatime", "strictatime", "relatime"]]);
+    let found = bound(case, &source, "bind", &lists)?;
+    let top = |number: usize| &found[number][0];
+    ensure!(!top(0).has("ro") && top(1).has("ro"), "{:?} {:?}", top(0).options, top(1).options);
+    ensure!(top(3).has("relatime") && !top(3).has("noatime"), "{:?}", top(3).options);
+    Ok(())
+}
+
+fn flags_of_a_new_file_system(case: &mut Case) -> Result<()> {
+    let lists: [(&str, &[&str], &[&str]); 8] = [
+        ("lazy", &["lazytime"], &["lazytime"]),
+        ("nolazy", &["lazytime", "nolazytime"], &[]),
+        ("sync", &["sync"], &["sync"]),
+        ("async", &["sync", "async"], &[]),
+        ("dirsync", &["dirsync", "silent"], &["dirsync"]),
+        ("silent", &["silent", "iversion", "lazytime", "rprivate"], &["lazytime"]),
+        ("loud", &["silent", "loud", "iversion", "noiversion"], &[]),
+        ("mand", &["mand", "nomand"], &[]),
+    ];
+    for (name, options, _) in lists {
+        let destination = format!("/dev/shm/{name}");
+        let mut options = options.to_vec();
+        options.extend(["nosuid", "nodev", "size=64k"]);
+        case.mount(json!({"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": options}));
+    }
+    let init = case.args(["sleep", "60"]).up()?;
+    for (name, options, shown) in lists {
+        let mount = kernel::mount_at(init.pid, &format!("/dev/shm/{name}"))?;
+        for word in ["lazytime", "sync", "dirsync", "mand"] {
+            let is = mount.super_options.iter().any(|have| have == word);
+            ensure!(is == shown.contains(&word), "{options:?} gives {:?}", mount.super_options);
+        }
+        ensure!(mount.has("nosuid") && mount.has("nodev"), "{options:?} gives {:?}", mount.options);
+    }
+    case.delete()
+}
+
+fn a_remount_changes_flags(case: &mut Case) -> Result<()> {
+    let tmpfs =
+        |options: &[&str]| json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": options});
+    case.mount(tmpfs(&["nosuid", "size=64k"]));
+    case.mount(tmpfs(&["remount", "ro", "noexec", "lazytime", "size=128k"]));
+    let init = case.args(["sleep", "60"]).up()?;
+    let mount = kernel::mount_at(init.pid, "/mnt")?;
+    ensure!(mount.has("ro") && mount.has("noexec"), "{:?}", mount.options);
+    for word in ["size=128k", "lazytime"] {
+        ensure!(mount.super_options.iter().any(|option| option == word), "no {word}: {:?}", mount.super_options);
+    }
+    case.delete()
+}
+
+fn nosymfollow_stops_links(case: &mut Case) -> Result<()> {
+    let options = json!(["nosymfollow", "size=64k"]);
+    case.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": options}));
+    case.script("echo a >/mnt/file; ln -s file /mnt/link; cat /mnt/link 2>&1 | grep -c symbolic").prints("1\n")
+}
+
+fn a_locked_flag_stays(case: &mut Case) -> Result<()> {
+    let source = Source::new(case, MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY)?;
+    case.user_namespace()?;
+    case.mount(json!({"destination": "/mnt", "type": "none", "source": source.path(),
+                      "options": ["rbind", "rw", "suid", "dev", "noexec"]}));
+    let init = case.args(["sleep", "60"]).up()?;
+    let mount = kernel::mount_at(init.pid, "/mnt")?;
+    let all = ["nosuid", "nodev", "ro", "noexec"].iter().all(|flag| mount.has(flag));
+    ensure!(all, "{:?}", mount.options);
+    case.delete()
+}
+
+fn an_unknown_word_is_refused(case: &mut Case) -> Result<()> {
+    case.mount(json!({"destination": "/mnt", "type": "bind", "source": "/tmp", "options": ["bind", "nosiud"]}));
+    case.run()?.refused()?.stderr_has("/mounts/7/options/1")?.stderr_has("nosuid").map(drop)
+}
+
+fn tmpcopyup_takes_the_images_files(case: &mut Case) -> Result<()> {
+    let from = case.rootfs().join("var/data");
+    fs::create_dir_all(from.join("deep"))?;
+    fs::write(from.join("deep/file"), "content\n")?;
+    fs::set_permissions(from.join("deep/file"), fs::Permissions::from_mode(0o4755))?;
+    chown(from.join("deep/file"), Some(7), Some(8))?;
+    fs::set_permissions(from.join("deep/file"), fs::Permissions::from_mode(0o4755))?;
+    symlink("deep/file", from.join("link"))?;
+    let options = json!(["tmpcopyup", "size=1m", "nosuid"]);
+    case.mount(json!({"destination": "/var/data", "type": "tmpfs", "source": "tmpfs", "options": options}));
+    case.script(
+        "stat -c '%a %u:%g' /var/data/deep/file; cat /var/data/link; readlink /var/data/link; \
+         echo new >/var/data/new; stat -f -c %T /var/data",
+    );
+    case.prints("4755 7:8\ncontent\ndeep/file\ntmpfs\n")?;
+    ensure!(!from.join("new").exists(), "the image was written");
+    ensure!(fs::metadata(from.join("deep/file"))?.uid() == 7, "the image was changed");
+    Ok(())
+}
+
+fn propagation_is_recursive(case: &mut Case) -> Result<()> {
+    let source = Source::new(case, MountFlags::empty())?;
+    let found = bound(case, &source, "rbind", &words(&[&["rshared"], &["shared"], &["runbindable"], &["rslave"]]))?;
+    let tags = |number: usize, which: usize| found[number][which].propagation.join(" ");
+    ensure!(tags(0, 0).contains("shared:") && tags(0, 1).contains("shared:"), "rshared: {:?}", found[0]);
+    ensure!(tags(1, 0).contains("shared:") && !tags(1, 1).contains("shared:"), "shared: {:?}", found[1]);
+    ensure!(tags(2, 0) == "unbindable" && tags(2, 1) == "unbindable", "runbindable: {:?}", found[2]);
+    ensure!(!tags(3, 0).contains("shared:") && !tags(3, 1).contains("shared:"), "rslave: {:?}", found[3]);
+    Ok(())
+}
+
+fn an_overlay_in_the_bundle(case: &mut Case) -> Result<()> {
+    for dir in ["lower", "upper", "work"] {
+        fs::create_dir(case.bundle().join(dir))?;
+    }
+    fs::write(case.bundle().join("lower/file"), "lower\n")?;
+    let dir = |name: &str| case.bundle().join(name).display().to_string();
+    let options = [
+        format!("lowerdir={}", dir("lower")),
+        format!("upperdir={}", dir("upper")),
+        format!("workdir={}", dir("work")),
+        "nodev".to_owned(),
+    ];
+    case.mount(json!({"destination": "/mnt", "type": "overlay", "source": "overlay", "options": options}));
+    case.script("cat /mnt/file; echo changed >/mnt/file; echo new >/mnt/new; cat /mnt/file /mnt/new");
+    case.prints("lower\nchanged\nnew\n")?;
+    ensure!(fs::read_to_string(case.bundle().join("lower/file"))? == "lower\n", "the lower directory was written");
+    ensure!(fs::read_to_string(case.bundle().join("upper/new"))? == "new\n", "the upper directory was not");
+    Ok(())
+}
