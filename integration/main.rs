@@ -19,6 +19,7 @@ mod explain;
 mod features;
 mod harness;
 mod hooks;
+mod idmapmounts;
 mod kernel;
 mod lifecycle;
 mod log;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         mounts::cases(),
         namespaces::cases(),
         mountoptions::cases(),
+        idmapmounts::cases(),
         netdev::cases(),
         rdt::cases(),
         userns::cases(),

@@ -80,6 +80,7 @@ impl Step {
         Step::IdMap,
         Step::Cgroup,
         Step::DeviceRules,
+        Step::Resctrl,
         Step::Mount,
         Step::Device,
         Step::Hook,
@@ -91,7 +92,6 @@ impl Step {
         Step::Exec,
         Step::Sync,
         Step::NetDevice,
-        Step::Resctrl,
         Step::Executable,
         Step::Kill,
     ];

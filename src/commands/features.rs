@@ -104,7 +104,6 @@ fn supported() -> Supported {
         net_devices: true,
         idmap: true,
         unsafe_annotations: &[seccomp::FAIL_UNKNOWN_ANNOTATION, "org.systemd.property."],
-        ..Supported::default()
     }
 }
 

@@ -588,9 +588,9 @@ fn clone_sources(plan: &Plan, undo: &Undo<'_>, unreachable: &[Source]) -> Result
         return Ok(Vec::new());
     }
     let init = undo.child.as_ref().expect("init was cloned");
+    let mappings = steps::idmap::Mappings::of(&plan.mounts, unreachable, init.as_fd())?;
     let back = steps::namespaces::enter_mounts_of(init.as_fd())?;
-    let user = steps::namespaces::user_namespace_of(init.as_fd())?;
-    let clones = steps::mounts::clone_all(&plan.rootfs, &plan.mounts, unreachable, user.as_fd());
+    let clones = steps::mounts::clone_all(&plan.rootfs, &plan.mounts, unreachable, &mappings);
     back.go()?;
     clones
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Plan;
 use super::hooks::Hook;
 use super::idmap::{IdMap, Writer};
-use super::mounts::{Mount, MountKind};
+use super::mounts::{Mapping, Mount, MountKind};
 use super::namespaces::{Kind, Spawn};
 use super::process::names;
 use super::rootfs::Entry;
@@ -376,6 +376,13 @@ fn mount_words(mount: &Mount) -> (String, String) {
     let mut options: Vec<String> = mount.attr.words().into_iter().map(str::to_owned).collect();
     options.extend(mount.recursive_attr.words().into_iter().map(|word| format!("r{word}")));
     options.extend(mount.propagation.iter().map(ToString::to_string));
+    options.extend(mount.idmap.iter().map(|idmap| {
+        let word = if idmap.recursive { "ridmap" } else { "idmap" };
+        match &idmap.mapping {
+            Mapping::Container => word.to_owned(),
+            Mapping::Own { uid, gid } => format!("{word} users {} groups {}", map(uid), map(gid)),
+        }
+    }));
     let destination = &mount.destination;
     let (what, command) = match &mount.kind {
         MountKind::Bind { source, recursive } => {

@@ -41,8 +41,8 @@ pub struct IdMaps {
 impl IdMaps {
     /// From /linux/uidMappings and gidMappings; None without a new user namespace.
     pub fn new(linux: Option<&spec::Linux<'_>>, namespaces: &Namespaces, host: &HostFacts) -> Result<Option<IdMaps>> {
-        let uid = lines("uidMappings", linux.map(|l| &l.uid_mappings[..]).unwrap_or_default())?;
-        let gid = lines("gidMappings", linux.map(|l| &l.gid_mappings[..]).unwrap_or_default())?;
+        let uid = lines("/linux/uidMappings", linux.map(|l| &l.uid_mappings[..]).unwrap_or_default())?;
+        let gid = lines("/linux/gidMappings", linux.map(|l| &l.gid_mappings[..]).unwrap_or_default())?;
         if !namespaces.makes(Kind::User) {
             let given = !uid.is_empty() || !gid.is_empty();
             if given && !namespaces.joins(Kind::User) {
@@ -93,22 +93,22 @@ pub fn text(map: &[IdMap]) -> String {
 }
 
 /// Reads and checks mappings: nothing empty, nothing beyond the last id, nothing twice.
-pub fn lines(name: &str, mappings: &[spec::IdMapping<'_>]) -> Result<Vec<IdMap>> {
+pub fn lines(pointer: &str, mappings: &[spec::IdMapping<'_>]) -> Result<Vec<IdMap>> {
     // The kernel's bound since 4.15 (UID_GID_MAP_MAX_EXTENTS).
     const MAX_LINES: usize = 340;
     if mappings.len() > MAX_LINES {
         let what = format!("{} mappings: the kernel takes at most {MAX_LINES}", mappings.len());
-        return Err(Error::spec(format!("/linux/{name}"), what));
+        return Err(Error::spec(pointer, what));
     }
     let mut map: Vec<IdMap> = Vec::with_capacity(mappings.len());
     for (index, line) in mappings.iter().enumerate() {
-        let pointer = format!("/linux/{name}/{index}");
+        let at = format!("{pointer}/{index}");
         let new = IdMap { container: line.container_id, host: line.host_id, size: line.size };
         if new.size == 0 {
-            return Err(Error::spec(format!("{pointer}/size"), "must not be 0"));
+            return Err(Error::spec(format!("{at}/size"), "must not be 0"));
         }
         if new.container.checked_add(new.size - 1).is_none() || new.host.checked_add(new.size - 1).is_none() {
-            return Err(Error::spec(pointer, "reaches beyond the last id, 4294967295"));
+            return Err(Error::spec(at, "reaches beyond the last id, 4294967295"));
         }
         let overlap = |a: u32, b: u32, size: u32, other: u32| {
             u64::from(a) < u64::from(b) + u64::from(other) && u64::from(b) < u64::from(a) + u64::from(size)
@@ -116,7 +116,7 @@ pub fn lines(name: &str, mappings: &[spec::IdMapping<'_>]) -> Result<Vec<IdMap>>
         if let Some(other) = map.iter().position(|old| {
             overlap(new.container, old.container, new.size, old.size) || overlap(new.host, old.host, new.size, old.size)
         }) {
-            return Err(Error::spec(pointer, format_args!("overlaps with /linux/{name}/{other}")));
+            return Err(Error::spec(at, format_args!("overlaps with {pointer}/{other}")));
         }
         map.push(new);
     }
@@ -129,7 +129,7 @@ mod tests {
 
     fn map(json: &str) -> Result<Vec<IdMap>> {
         let list: Vec<spec::IdMapping<'_>> = serde_json::from_str(json).unwrap();
-        lines("uidMappings", &list)
+        lines("/linux/uidMappings", &list)
     }
 
     #[test]

@@ -178,7 +178,9 @@ impl Plan {
         let net_devices = netdev::plan(linux, &namespaces)?;
         let sync = SyncPoints {
             mapped: idmaps.is_some() || cgroup.joined_by_write() || hooks.in_init(),
-            namespaces_ready: idmaps.is_some() || !net_devices.is_empty(),
+            namespaces_ready: namespaces.own(Kind::User)
+                || !net_devices.is_empty()
+                || mounts.mounts.iter().any(|mount| mount.idmap.is_some()),
             hooks: hooks.before_pivot(),
         };
         Ok(Plan {

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Options;
+use super::idmap::{IdMap, lines};
 use super::rootfs::{RootfsPath, no_nul};
 use crate::error::{Error, Result};
 use crate::host::HostFacts;
@@ -150,6 +151,29 @@ pub enum MountKind {
     },
 }
 
+/// How the ids of a mount are mapped (mount_setattr(2), "ID-mapped mounts").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idmap {
+    /// By which mapping.
+    pub mapping: Mapping,
+    /// In the mounts below too.
+    pub recursive: bool,
+}
+
+/// From ids of the file system (`containerID`) to those of the host (`hostID`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mapping {
+    /// That of the container's user namespace.
+    Container,
+    /// One of its own, which needs a user namespace that somebody holds for a moment.
+    Own {
+        /// Users.
+        uid: Vec<IdMap>,
+        /// Groups.
+        gid: Vec<IdMap>,
+    },
+}
+
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
@@ -167,8 +191,8 @@ pub struct Mount {
     pub propagation: Vec<Propagation>,
     /// What the image has there is copied into it.
     pub tmpcopyup: bool,
-    /// Ids are mapped as the container's user namespace does; `Some(true)`: in the mounts below too.
-    pub idmap: Option<bool>,
+    /// Ids are mapped.
+    pub idmap: Option<Idmap>,
     /// It becomes read-only only when all else in it is made.
     pub readonly_last: bool,
     /// Links to make in it: name and target.
@@ -341,9 +365,12 @@ fn one(
         return Err(Error::spec(pointer, format!("tmpcopyup is for a tmpfs, not for {fstype}")));
     }
     mount.tmpcopyup = words.tmpcopyup;
-    if idmap(spec, ns, &pointer, entry, words.idmap)?.is_some() {
-        // It would belong to the container's user namespace, whose ids are mapped already.
-        return Err(Error::spec(pointer, format!("{fstype} cannot be idmapped here: only a bind mount can")));
+    mount.idmap = idmap(spec, ns, &pointer, entry, words.idmap)?;
+    let foreign = fstype == "cgroup" || fstype == "sysfs";
+    if mount.idmap.as_ref().is_some_and(|idmap| foreign || idmap.mapping == Mapping::Container) {
+        // A new file system belongs to the container's user namespace, whose ids are mapped already.
+        let what = format!("{fstype} cannot be idmapped so: only a bind mount can, or one with mappings of its own");
+        return Err(Error::spec(pointer, what));
     }
     if fstype == "cgroup" {
         return cgroup::plan(host, ns, own, mount, words.rw_asked, planned);
@@ -474,41 +501,48 @@ fn guard_proc(pointer: &str, destination: &RootfsPath, fstype: &str, bind: Optio
         .hint(format!("below /proc only {} can be replaced", PROC_FILES.join(", "))))
 }
 
-/// Whether ids are mapped: only as the container's own user namespace maps them.
+/// Whether and how ids are mapped: by the entry's own mappings, else as the container's user namespace maps them.
 fn idmap(
     spec: &Spec<'_>,
     ns: &NamespacesSummary,
     pointer: &str,
     entry: &spec::Mount<'_>,
     asked: Option<bool>,
-) -> Result<Option<bool>> {
-    let given = !entry.uid_mappings.is_empty() || !entry.gid_mappings.is_empty();
+) -> Result<Option<Idmap>> {
+    let (uids, gids) = (&entry.uid_mappings[..], &entry.gid_mappings[..]);
+    let given = !uids.is_empty() || !gids.is_empty();
     if asked.is_none() && !given {
         return Ok(None);
     }
-    if !ns.new_user {
-        return Err(Error::spec(pointer, "an idmapped mount needs a user namespace in /linux/namespaces")
-            .hint("only the mapping of the container's own user namespace can be used"));
+    let recursive = asked.unwrap_or(false);
+    if !given {
+        if !ns.new_user {
+            return Err(Error::spec(
+                pointer,
+                "an idmapped mount needs uidMappings and gidMappings, or a user namespace",
+            )
+            .hint("without mappings of its own it gets those of the container's user namespace"));
+        }
+        return Ok(Some(Idmap { mapping: Mapping::Container, recursive }));
+    }
+    for (name, list) in [("uidMappings", uids), ("gidMappings", gids)] {
+        if list.is_empty() {
+            return Err(Error::spec(format!("{pointer}/{name}"), "missing: users and groups are mapped together"));
+        }
     }
     let same = |a: &[IdMapping<'_>], b: &[IdMapping<'_>]| {
         let key = |m: &IdMapping<'_>| (m.container_id, m.host_id, m.size);
         a.iter().map(key).eq(b.iter().map(key))
     };
-    if given {
-        let linux = spec.linux.as_ref();
-        let (uids, gids) = linux.map_or((&[][..], &[][..]), |l| (&l.uid_mappings[..], &l.gid_mappings[..]));
-        for (name, ours, theirs) in
-            [("uidMappings", &entry.uid_mappings[..], uids), ("gidMappings", &entry.gid_mappings[..], gids)]
-        {
-            if !same(ours, theirs) {
-                return Err(Error::spec(
-                    format!("{pointer}/{name}"),
-                    format!("differs from /linux/{name}: only the container's own mapping can be used"),
-                ));
-            }
-        }
-    }
-    Ok(Some(asked.unwrap_or(false)))
+    let containers =
+        ns.new_user && spec.linux.as_ref().is_some_and(|l| same(uids, &l.uid_mappings) && same(gids, &l.gid_mappings));
+    let mapping = if containers {
+        Mapping::Container
+    } else {
+        let uid = lines(&format!("{pointer}/uidMappings"), uids)?;
+        Mapping::Own { uid, gid: lines(&format!("{pointer}/gidMappings"), gids)? }
+    };
+    Ok(Some(Idmap { mapping, recursive }))
 }
 
 /// Whether the value of devpts's `gid` exists in the container. Without a map here the namespace is joined: the kernel

@@ -1,13 +1,19 @@
 //! Writing the maps of a new user namespace: by setup, while init waits (user_namespaces(7)).
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::idmap::{IdMap, IdMaps, Writer, text};
+use crate::plan::mounts::{Mapping, Mount};
+use crate::steps::mounts::Source;
+use crate::sys::clone::{Cloned, clone3, exit_now};
 
 /// Where the helpers may live: absolute paths on the host, never found through PATH or the container.
 const HELPER_DIRS: [&str; 3] = ["/usr/bin", "/bin", "/usr/local/bin"];
@@ -72,4 +78,58 @@ fn helper(name: &str, file: &str, pid: i32, map: &[IdMap]) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.trim().replace('\n', "; ");
     Err(Error::host(Step::IdMap, format!("{}: {}: {said}", subject(), output.status)).hint(format!("see {file}")))
+}
+
+/// The user namespaces whose mappings idmapped mounts have, each once.
+#[derive(Debug, Default)]
+pub struct Mappings<'p>(Vec<(&'p Mapping, OwnedFd)>);
+
+impl<'p> Mappings<'p> {
+    /// Opens the container's, by the pidfd of its init, and makes the others, as far as `sources` need them.
+    pub fn of(mounts: &'p [Mount], sources: &[Source], init: BorrowedFd<'_>) -> Result<Mappings<'p>> {
+        let mut mappings = Mappings::default();
+        for source in sources {
+            let Source::Mount(place) = source else { continue };
+            let Some(mapping) = mounts.get(*place).and_then(|m| m.idmap.as_ref()).map(|idmap| &idmap.mapping) else {
+                continue;
+            };
+            if mappings.0.iter().any(|(known, _)| *known == mapping) {
+                continue;
+            }
+            let namespace = match mapping {
+                Mapping::Container => super::namespaces::user_namespace_of(init)?,
+                Mapping::Own { uid, gid } => idmap_holder(uid, gid)?,
+            };
+            mappings.0.push((mapping, namespace));
+        }
+        Ok(mappings)
+    }
+
+    /// The namespace with a mapping.
+    pub fn get(&self, mapping: &Mapping) -> Option<BorrowedFd<'_>> {
+        self.0.iter().find(|(known, _)| *known == mapping).map(|(_, namespace)| namespace.as_fd())
+    }
+}
+
+/// A user namespace with these maps. A mapping exists only as that of a user namespace, which only a process can make:
+/// a child that lives until the namespace is held by a descriptor.
+fn idmap_holder(uid: &[IdMap], gid: &[IdMap]) -> Result<OwnedFd> {
+    let subject = || "make a user namespace with the mapping of a mount";
+    let (wait, alive) = pipe_with(PipeFlags::CLOEXEC).err_at(Step::IdMap, "pipe2", subject)?;
+    let cloned = clone3(libc::CLONE_NEWUSER as u64, None, libc::SIGCHLD)
+        .err_at(Step::IdMap, "clone3", subject)
+        .map_err(|e| if e.is(Errno::NOSPC) { e.hint("/proc/sys/user/max_user_namespaces is reached") } else { e })?;
+    let Cloned::Parent { pid, pidfd } = cloned else {
+        // The end of the pipe comes from setup, or from its death.
+        drop(alive);
+        let _ = rustix::io::read(&wait, &mut [0u8; 1]);
+        exit_now(0)
+    };
+    let namespace = write_file(pid, "gid_map", &text(gid))
+        .and_then(|()| write_file(pid, "uid_map", &text(uid)))
+        .and_then(|()| super::namespaces::user_namespace_of(pidfd.as_fd()));
+    drop(alive);
+    // Whether it worked or not, no child is left.
+    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+    namespace
 }

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxAttributes, StatxFla
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags};
 
+use super::idmap::Mappings;
 use super::path::{Root, RootfsPath, is_procfs};
 use super::rootfs::{propagate, refused};
 use crate::error::{Blame, ErrAt, Error, Result, Step, show};
@@ -47,9 +48,10 @@ impl Deferred {
     }
 }
 
-/// Whether setup has to clone the tree: its ids are mapped, which the container's own root may not do.
+/// Whether init needs something of setup for it: its ids are mapped, which the container's own root may not do, or not
+/// without a user namespace that has the mapping.
 pub fn needs_setup(mount: &Mount) -> bool {
-    mount.idmap.is_some() && mount.is_bind()
+    mount.idmap.is_some()
 }
 
 /// What setup has to clone for init: sources that this process, as mapped root, cannot reach, and idmapped ones.
@@ -78,14 +80,14 @@ pub fn clone_all(
     rootfs: &Rootfs,
     mounts: &[Mount],
     sources: &[Source],
-    userns: BorrowedFd<'_>,
+    mappings: &Mappings<'_>,
 ) -> Result<Vec<OwnedFd>> {
     sources
         .iter()
         .map(|source| match source {
             Source::Rootfs => clone_path(&rootfs.path, true, &format!("mount root file system {}", show(&rootfs.path))),
             Source::Mount(place) => match mounts.get(*place) {
-                Some(mount) => clone_for(mount, Some(userns)),
+                Some(mount) => clone_for(mount, mappings),
                 None => {
                     Err(Error::bug(Step::Mount, format!("init asks for mount {place}, which the plan does not have")))
                 }
@@ -95,27 +97,43 @@ pub fn clone_all(
 }
 
 /// Clones the source of a bind mount. Setup calls it inside init's mount namespace, so that the source's flags stay
-/// locked for the container's root; `userns` is the container's user namespace for an idmapped mount.
-pub fn clone_for(mount: &Mount, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+/// locked for the container's root. For an idmapped new file system it is the user namespace with its mapping.
+pub fn clone_for(mount: &Mount, mappings: &Mappings<'_>) -> Result<OwnedFd> {
     let subject = describe(mount);
+    let userns = match &mount.idmap {
+        Some(idmap) => Some(
+            mappings
+                .get(&idmap.mapping)
+                .ok_or_else(|| Error::bug(Step::Mount, format!("{subject}: no user namespace is given")))?,
+        ),
+        None => None,
+    };
+    if let (MountKind::Fs { .. }, Some(userns)) = (&mount.kind, userns) {
+        return userns.try_clone_to_owned().err_at(Step::Mount, "fcntl(F_DUPFD_CLOEXEC)", || subject);
+    }
     let MountKind::Bind { source, recursive } = &mount.kind else {
         return Err(Error::bug(Step::Mount, format!("{subject}: only bind mounts are cloned by setup")));
     };
     let tree = clone_path(source, *recursive, &subject)?;
-    if let Some(recursive) = mount.idmap {
-        let userns = userns.ok_or_else(|| Error::bug(Step::Mount, format!("{subject}: no user namespace is given")))?;
-        let idmap = MountAttr { userns: Some(userns), ..MountAttr::default() };
-        mount_setattr(tree.as_fd(), &idmap, recursive).err_at(Step::Mount, "mount_setattr", || &*subject).map_err(
-            |e| {
-                if e.is(Errno::INVAL) {
-                    e.hint("its file system cannot map ids, or its ids are mapped already")
-                } else {
-                    e
-                }
-            },
-        )?;
+    if let Some(userns) = userns {
+        map_ids(mount, tree.as_fd(), userns, &subject)?;
     }
     Ok(tree)
+}
+
+/// Maps the ids of a detached mount as a user namespace does.
+fn map_ids(mount: &Mount, tree: BorrowedFd<'_>, userns: BorrowedFd<'_>, subject: &str) -> Result<()> {
+    let idmap = MountAttr { userns: Some(userns), ..MountAttr::default() };
+    let recursive = mount.idmap.as_ref().is_some_and(|idmap| idmap.recursive);
+    mount_setattr(tree, &idmap, recursive).err_at(Step::Mount, "mount_setattr", || subject).map_err(|e| {
+        match e.is(Errno::INVAL) {
+            true => e.hint("its file system cannot map ids, or its ids are mapped already"),
+            false if e.is(Errno::PERM) => {
+                e.hint("only root of the user namespace that owns the file system may map its ids")
+            }
+            false => e,
+        }
+    })
 }
 
 /// Mounts all, in order.
@@ -155,15 +173,22 @@ fn mount_one(root: Root<'_>, mount: &Mount, given: Option<OwnedFd>, subject: &st
                 let mode = rustix::fs::fstat(&at).err_at(Step::Mount, "fstat", || subject)?.st_mode & 0o7777;
                 data.push(("mode".into(), Some(format!("{mode:o}"))));
             }
-            let old_call =
-                superblock.iter().any(|(flag, on)| *on && matches!(flag, Superblock::Iversion | Superblock::Silent))
-                    || data.iter().any(|(_, value)| value.as_ref().is_some_and(|value| value.len() > 255));
+            let old_call = mount.idmap.is_none()
+                && (superblock
+                    .iter()
+                    .any(|(flag, on)| *on && matches!(flag, Superblock::Iversion | Superblock::Silent))
+                    || data.iter().any(|(_, value)| value.as_ref().is_some_and(|value| value.len() > 255)));
             if old_call {
                 (mount_by_old_call(root, &at, mount, &data, subject)?, at, true)
             } else {
                 match filesystem(fstype, source.as_deref(), &data, superblock, mount, subject) {
-                    Ok(tree) => (tree, at, false),
-                    Err(error) if error.is(Errno::NOSYS) => {
+                    Ok(tree) => {
+                        if let Some(userns) = given {
+                            map_ids(mount, tree.as_fd(), userns.as_fd(), subject)?;
+                        }
+                        (tree, at, false)
+                    }
+                    Err(error) if error.is(Errno::NOSYS) && mount.idmap.is_none() => {
                         (mount_by_old_call(root, &at, mount, &data, subject)?, at, true)
                     }
                     Err(error) => match otherwise {

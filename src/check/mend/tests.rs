@@ -97,7 +97,7 @@ fn a_mend_makes_no_problems_of_its_own() {
             r#"{{{base},"mounts":[{{"destination":"/m","type":"bind","source":"/s","options":["idmap"]}}],
             "linux":{{"namespaces":[{{"type":"mount"}}]}}}}"#
         ),
-        &["/mounts/0: an idmapped mount needs a user namespace"],
+        &["/mounts/0: an idmapped mount needs uidMappings"],
     );
     has_only(
         &format!(r#"{{{base},"linux":{{"namespaces":[{{"type":"user"}}]}}}}"#),

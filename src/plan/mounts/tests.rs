@@ -77,7 +77,7 @@ fn what_cannot_be_is_refused_with_its_place() {
         (r#"[{"destination":"/proc/self/attr","type":"bind","source":"/s"}]"#, "on /proc/self/attr"),
         (r#"[{"destination":"/sys/../proc/sys","type":"tmpfs"}]"#, "on /proc/sys"),
         (r#"[{"destination":"/x","type":"proc","options":["tmpcopyup"]}]"#, "tmpcopyup is for a tmpfs"),
-        (r#"[{"destination":"/x","type":"bind","source":"/s","options":["idmap"]}]"#, "needs a user namespace"),
+        (r#"[{"destination":"/x","type":"bind","source":"/s","options":["idmap"]}]"#, "or a user namespace"),
         (r#"[{"destination":"/x","type":"cgroup"}]"#, "this host mounts no cgroups"),
     ] {
         let error = mounts(list, NamespacesSummary::default()).unwrap_err().to_string();
@@ -137,14 +137,39 @@ fn a_user_namespace_changes_sysfs_and_devpts() {
 }
 
 #[test]
-fn only_the_containers_own_mapping_can_be_used() {
+fn a_mapping_is_the_containers_or_its_own() {
     let ns = NamespacesSummary { new_user: true, ..Default::default() };
-    let json = r#"{"mounts":[{"destination":"/x","type":"bind","source":"/s","options":["ridmap"],
-        "uidMappings":[{"containerID":0,"hostID":7,"size":1}]}],
-        "linux":{"uidMappings":[{"containerID":0,"hostID":7,"size":1}]}}"#;
-    assert_eq!(plan_with(json, CgroupFacts::default(), ns).unwrap().mounts[0].idmap, Some(true));
-    let error = plan_with(&json.replacen("7", "8", 1), CgroupFacts::default(), ns).unwrap_err().to_string();
-    assert!(error.contains("/mounts/0/uidMappings: differs"), "{error}");
+    let plain = |options: &str| {
+        let json = format!(
+            r#"{{"mounts":[{{"destination":"/x","type":"bind","source":"/s","options":[{options}],
+            "uidMappings":[{{"containerID":0,"hostID":7,"size":1}}],"gidMappings":[{{"containerID":0,"hostID":8,"size":1}}]}}],
+            "linux":{{"uidMappings":[{{"containerID":0,"hostID":7,"size":1}}],
+            "gidMappings":[{{"containerID":0,"hostID":8,"size":1}}]}}}}"#
+        );
+        json
+    };
+    let idmap = |json: &str, ns| plan_with(json, CgroupFacts::default(), ns).unwrap().mounts[0].idmap.clone().unwrap();
+    let containers = |recursive| Idmap { mapping: Mapping::Container, recursive };
+    assert_eq!(idmap(&plain("\"ridmap\""), ns), containers(true));
+    assert_eq!(idmap(&plain("\"idmap\""), ns), containers(false));
+    // Mappings alone are enough, and so is the option.
+    assert_eq!(idmap(&plain(""), ns), containers(false));
+    let option = r#"{"mounts":[{"destination":"/x","type":"bind","source":"/s","options":["ridmap"]}]}"#;
+    assert_eq!(idmap(option, ns), containers(true));
+    let line = |host| vec![IdMap { container: 0, host, size: 1 }];
+    let own = |uid, gid| Idmap { mapping: Mapping::Own { uid: line(uid), gid: line(gid) }, recursive: false };
+    assert_eq!(idmap(&plain("").replacen('7', "9", 1), ns), own(9, 8));
+    assert_eq!(idmap(&plain(""), NamespacesSummary::default()), own(7, 8));
+    let tmpfs = plain("").replacen("bind", "tmpfs", 1);
+    assert_eq!(idmap(&tmpfs, NamespacesSummary::default()), own(7, 8));
+    for (json, words) in [
+        (tmpfs, "tmpfs cannot be idmapped so"),
+        (plain("").replacen("\"uidMappings\"", "\"x\"", 1), "/mounts/0/uidMappings: missing"),
+        (plain("").replacen("\"size\":1", "\"size\":0", 1), "/mounts/0/uidMappings/0/size: must not be 0"),
+    ] {
+        let error = plan_with(&json, CgroupFacts::default(), ns).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[test]
