@@ -194,7 +194,7 @@ fn a_cgroup_with_processes(case: &mut Case) -> Result<()> {
 
 fn an_unreadable_bundle(case: &mut Case) -> Result<()> {
     let bundle = case.bundle().to_string_lossy().into_owned();
-    case.verb(["check", "--bundle", &bundle])?.status(2)?.stdout_has("No such file or directory (ENOENT)")?;
+    case.verb(["check", "--bundle", &bundle])?.status(2)?.stdout_has("no such file or directory (ENOENT)")?;
     fs::write(case.bundle().join("config.json"), "{\"ociVersion\": ")?;
     case.verb(["check", "--bundle", &bundle])?.status(2)?.stdout_has("EOF while parsing a value at line 1")?;
     fs::write(case.bundle().join("config.json"), "{\"root\": \"\\ud800\"}")?;

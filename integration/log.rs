@@ -11,6 +11,8 @@ pub fn cases() -> Vec<Test> {
         test("log/json_has_level_msg_and_time", json_has_level_msg_and_time),
         test("log/text_has_the_sentence", text_has_the_sentence),
         test("log/stderr_has_the_sentence_too", stderr_has_the_sentence_too),
+        test("log/errno_is_worded_as_docker_matches_it", errno_is_worded_as_docker_matches_it)
+            .peer("crun", "strerror has a capital letter"),
         test("log/an_unwritable_log_says_so", an_unwritable_log_says_so),
         test("log/success_writes_no_error", success_writes_no_error),
     ]
@@ -68,6 +70,13 @@ fn text_has_the_sentence(case: &mut Case) -> Result<()> {
 fn stderr_has_the_sentence_too(case: &mut Case) -> Result<()> {
     let (output, _) = fail(case, "json")?;
     output.stderr_has("/nosuch/program").map(drop)
+}
+
+/// The docker command gives 127 or 126 for these words, in this case of letters, and 125 for everything else.
+fn errno_is_worded_as_docker_matches_it(case: &mut Case) -> Result<()> {
+    std::fs::write(case.rootfs().join("etc/text"), "not executable\n")?;
+    case.args(["/nosuch/program"]).run()?.refused()?.stderr_has("no such file or directory")?;
+    case.args(["/etc/text"]).run()?.refused()?.stderr_has("permission denied").map(drop)
 }
 
 fn an_unwritable_log_says_so(case: &mut Case) -> Result<()> {

@@ -377,7 +377,7 @@ fn without_a_bus(case: &mut Case) -> Result<()> {
         vec![("DBUS_SYSTEM_BUS_ADDRESS".into(), nowhere.clone()), ("DBUS_SESSION_BUS_ADDRESS".into(), nowhere.clone())];
     let refused = case.try_create(&[])?.refused()?.one_sentence()?;
     ensure!(refused.took < Duration::from_secs(10), "it took {:?}", refused.took);
-    refused.stderr_has(&nowhere)?.stderr_has("No such file or directory")?;
+    refused.stderr_has(&nowhere)?.stderr_has("no such file or directory")?;
     Ok(())
 }
 

@@ -242,7 +242,7 @@ fn mistakes_are_named(case: &mut Case) -> Result<()> {
     }
     fs::write(&file, r#"{"memroy":{"limit":1}}"#)?;
     case.verb(["update", "-r", &path, &case.id])?.ok()?.stderr_has("did you mean \"memory\"")?;
-    case.verb(["update", "-r", "/nonexistent", &case.id])?.refused()?.stderr_has("No such file")?;
+    case.verb(["update", "-r", "/nonexistent", &case.id])?.refused()?.stderr_has("no such file")?;
     case.verb(["update", "--cpu-quota", "much", &case.id])?.refused()?.stderr_has("--cpu-quota")?;
     case.delete()
 }

@@ -263,7 +263,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Prints an errno as `No such file or directory (ENOENT)`: strerror's wording, which engines match, and the name.
+/// Prints an errno as `no such file or directory (ENOENT)`: strerror's wording and the name. The first letter is small, as
+/// Go prints it: by that text the docker command tells its statuses 125, 126 and 127 apart.
 pub struct Strerror(pub i32);
 
 impl fmt::Display for Strerror {
@@ -271,9 +272,11 @@ impl fmt::Display for Strerror {
         let text = std::io::Error::from_raw_os_error(self.0).to_string();
         // std appends " (os error N)", which says nothing that the name does not say better.
         let text = text.split(" (os error").next().unwrap_or(&text);
+        let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
+        write!(f, "{}{rest}", first.to_lowercase())?;
         match errno_name(self.0) {
-            Some(name) => write!(f, "{text} ({name})"),
-            None => write!(f, "{text} (errno {})", self.0),
+            Some(name) => write!(f, " ({name})"),
+            None => write!(f, " (errno {})", self.0),
         }
     }
 }
@@ -341,7 +344,7 @@ mod tests {
     fn one_sentence_with_step_subject_call_and_errno() {
         let error =
             Error::call(Step::Mount, "fsconfig", Errno::INVAL, "mount tmpfs on /x (/mounts/7)").context("create web");
-        assert_eq!(error.to_string(), "create web: mount tmpfs on /x (/mounts/7): fsconfig: Invalid argument (EINVAL)");
+        assert_eq!(error.to_string(), "create web: mount tmpfs on /x (/mounts/7): fsconfig: invalid argument (EINVAL)");
         assert_eq!(error.clone().context("other").context, "create web");
     }
 

@@ -149,7 +149,7 @@ pub fn problems(view: &View<'_>, process: &Process) -> Vec<Problem> {
     }
     problems.push(match refused {
         Some(why) => problem(why),
-        None if name.contains('/') => problem(format!("{name}: No such file or directory (ENOENT) in the root")),
+        None if name.contains('/') => problem(format!("{name}: no such file or directory (ENOENT) in the root")),
         None => {
             problem(format!("{name:?}: executable file not found in $PATH")).hint(format!("PATH is {:?}", process.path))
         }

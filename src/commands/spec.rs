@@ -50,9 +50,9 @@ mod tests {
         assert_eq!(first.unwrap(), Done::default());
         assert!(written.unwrap().starts_with("{\n"));
         let error = second.unwrap_err().to_string();
-        assert!(error.ends_with("config.json: open: File exists (EEXIST) (remove it first)"), "{error}");
+        assert!(error.ends_with("config.json: open: file exists (EEXIST) (remove it first)"), "{error}");
         assert_eq!(kept.unwrap(), "mine");
         let error = spec(&dir, false).unwrap_err().to_string();
-        assert!(error.ends_with("open: No such file or directory (ENOENT)"), "{error}");
+        assert!(error.ends_with("open: no such file or directory (ENOENT)"), "{error}");
     }
 }

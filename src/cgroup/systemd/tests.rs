@@ -289,7 +289,7 @@ fn every_wait_has_an_end() {
 fn no_bus_at_all() {
     let saved = Saved { name: "x.scope".into(), address: "unix:path=/nowhere/bus".into() };
     let error = stop(&saved).unwrap_err().to_string();
-    assert!(error.contains("unix:path=/nowhere/bus: connect: No such file or directory (ENOENT)"), "{error}");
+    assert!(error.contains("unix:path=/nowhere/bus: connect: no such file or directory (ENOENT)"), "{error}");
     let saved = Saved { name: "x.scope".into(), address: "tcp:host=x".into() };
     assert!(stop(&saved).unwrap_err().to_string().contains("not an address"));
 }

@@ -180,20 +180,20 @@ fn errors_name_the_mount_its_data_and_what_the_kernel_says() {
             (
                 r#"{"destination":"/x","type":"tmpfs","options":["size=banana"]}"#,
                 [
-                    "mount tmpfs on /x (/mounts/0, data \"size=banana\"): fsconfig: Invalid argument (EINVAL)",
+                    "mount tmpfs on /x (/mounts/0, data \"size=banana\"): fsconfig: invalid argument (EINVAL)",
                     "the kernel says: tmpfs: Bad value for 'size'",
                 ],
             ),
             (
                 r#"{"destination":"/x","type":"bind","source":"/missing/y"}"#,
                 [
-                    "bind mount /missing/y on /x (/mounts/0): open_tree: No such file or directory (ENOENT)",
+                    "bind mount /missing/y on /x (/mounts/0): open_tree: no such file or directory (ENOENT)",
                     "the source /missing/y does not exist",
                 ],
             ),
             (
                 r#"{"destination":"/x","type":"nofs"}"#,
-                ["fsopen: No such device (ENODEV)", "knows no file system \"nofs\""],
+                ["fsopen: no such device (ENODEV)", "knows no file system \"nofs\""],
             ),
         ] {
             let json = format!(r#"{{"root":{{"path":"rootfs"}},"mounts":[{mount}]}}"#);
