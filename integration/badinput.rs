@@ -11,6 +11,7 @@ use crate::harness::{Case, Need, Output, Test, test};
 
 pub fn cases() -> Vec<Test> {
     vec![
+        test("badinput/an_empty_annotation_key_is_refused", an_empty_annotation_key_is_refused).peer("*", "takes it"),
         test("badinput/config_is_missing", config_is_missing),
         test("badinput/config_is_broken", config_is_broken),
         test("badinput/bundle_is_missing", bundle_is_missing),
@@ -30,6 +31,11 @@ pub fn cases() -> Vec<Test> {
 }
 
 /// What must hold of every refusal; then the id is used for a good container.
+fn an_empty_annotation_key_is_refused(case: &mut Case) -> Result<()> {
+    case.set("/annotations", json!({"a": "b", "": "value"})).args(["true"]);
+    case.run()?.refused()?.stderr_has("/annotations: a key is empty").map(drop)
+}
+
 fn refuses(case: &Case, what: &str, output: Output) -> Result<()> {
     let took = output.took;
     let output = output.refused().with_context(|| what.to_owned())?;

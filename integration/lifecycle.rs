@@ -50,6 +50,11 @@ pub fn cases() -> Vec<Test> {
         test("lifecycle/start_of_a_dead_init_fails_at_once", start_of_a_dead_init_fails_at_once)
             .requires(Need::Root)
             .peer("crun", "start waits in the FIFO or succeeds"),
+        test("lifecycle/without_process_it_is_created_only", without_process_it_is_created_only)
+            .peer("*", "refuses to create it"),
+        test("lifecycle/a_process_lives_while_a_thread_does", a_process_lives_while_a_thread_does)
+            .requires(Need::Tool("gcc"))
+            .peer("*", "takes it as stopped when its first thread has ended"),
         test("lifecycle/start_after_stop_is_refused", start_after_stop_is_refused),
         test("lifecycle/the_bundle_may_change_after_create", the_bundle_may_change_after_create),
         test("lifecycle/a_signal_to_run_reaches_the_program", a_signal_to_run_reaches_the_program),
@@ -339,6 +344,39 @@ fn start_of_a_dead_init_fails_at_once(case: &mut Case) -> Result<()> {
     let output = case.verb(["start", &case.id])?.refused()?.stderr_has("stopped")?;
     ensure!(output.took < Duration::from_secs(1), "it took {:?}", output.took);
     case.delete()
+}
+
+/// config.md: process is "REQUIRED when start is called".
+fn without_process_it_is_created_only(case: &mut Case) -> Result<()> {
+    case.edit(|config| {
+        config.as_object_mut().expect("an object").remove("process");
+    });
+    case.create()?;
+    case.status_is("created")?;
+    case.verb(["start", &case.id])?.refused()?.stderr_has("/process: missing: there is no program to run")?;
+    case.status_is("created")?;
+    case.delete()?;
+    case.run()?.refused()?.stderr_has("/process: missing: there is no program to run").map(drop)
+}
+
+fn a_process_lives_while_a_thread_does(case: &mut Case) -> Result<()> {
+    let source = case.dir.join("program.c");
+    fs::write(
+        &source,
+        "#include <pthread.h>\n#include <unistd.h>\nstatic void *other(void *x) { pause(); return x; }\n\
+         int main(void) { pthread_t t; pthread_create(&t, 0, other, 0); pthread_exit(0); }\n",
+    )?;
+    let mut gcc = std::process::Command::new("gcc");
+    gcc.args(["-static", "-pthread", "-o"]).arg(case.rootfs().join("program")).arg(&source);
+    ensure!(gcc.status()?.success(), "gcc failed");
+    let init = case.args(["/program"]).up()?;
+    kernel::eventually("the first thread has ended", || kernel::state_of(init.pid) == Some('Z'))?;
+    case.status_is("running")?;
+    case.verb(["delete", &case.id])?.refused()?;
+    case.verb(["kill", &case.id, "KILL"])?.ok()?;
+    init.wait()?;
+    case.status_is("stopped")?;
+    case.verb(["delete", &case.id])?.ok().map(drop)
 }
 
 fn start_after_stop_is_refused(case: &mut Case) -> Result<()> {

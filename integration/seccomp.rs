@@ -20,6 +20,11 @@ pub fn cases() -> Vec<Test> {
         test("seccomp/without_no_new_privs", without_no_new_privs).requires(Need::Root),
         test("seccomp/unknown_names_are_skipped", unknown_names_are_skipped),
         test("seccomp/an_unknown_action_is_refused", an_unknown_action_is_refused),
+        test("seccomp/a_rule_without_names_is_refused", a_rule_without_names_is_refused).peer("*", "takes it"),
+        test("seccomp/an_old_profile_without_no_new_privs", an_old_profile_without_no_new_privs)
+            .requires(Need::Root)
+            .peer("crun", "gives the hook the status starting"),
+        test("seccomp/may_deny_getcwd", may_deny_getcwd).requires(Need::Root).peer("runc", "needs it under the filter"),
         test("seccomp/holds_for_32_bit_programs", holds_for_32_bit_programs).requires(Need::Gcc32),
     ]
 }
@@ -171,6 +176,35 @@ fn without_no_new_privs(case: &mut Case) -> Result<()> {
     ensure!(kernel::status(init.pid, "Seccomp")? == "2", "there is no filter");
     ensure!(kernel::status(init.pid, "NoNewPrivs")? == "0", "no_new_privs was set");
     case.delete()
+}
+
+/// Loaded before start, as it must be without no_new_privs, a filter is over hull's last steps, too.
+fn an_old_profile_without_no_new_privs(case: &mut Case) -> Result<()> {
+    profile(
+        case,
+        json!([{"names": ["close_range", "pidfd_open", "clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]),
+    );
+    case.set("/process/noNewPrivileges", json!(false)).set("/root/readonly", json!(false));
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "cat >/state; echo hook >&2; exit 0"]}]);
+    case.set("/hooks/startContainer", hook).script("ls /proc/self/fd | wc -l; cat /state").run()?.ok()?;
+    let output = case.run()?.ok()?.stdout_has("\"status\":\"created\"")?;
+    // Three of its own, and the directory that it lists.
+    ensure!(output.stdout.starts_with("4\n"), "descriptors are left open: {:?}", output.stdout);
+    case.set("/hooks/startContainer", json!([{"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}]));
+    case.run()?.refused()?.stderr_has("exit status 3").map(drop)
+}
+
+fn may_deny_getcwd(case: &mut Case) -> Result<()> {
+    profile(case, json!([{"names": ["getcwd"], "action": "SCMP_ACT_ERRNO"}]));
+    case.set("/process/noNewPrivileges", json!(false)).args(["echo", "runs"]).prints("runs\n")
+}
+
+fn a_rule_without_names_is_refused(case: &mut Case) -> Result<()> {
+    for names in [json!([]), Value::Null] {
+        profile(case, json!([{"names": names, "action": "SCMP_ACT_ERRNO"}]));
+        case.run()?.refused()?.stderr_has("/linux/seccomp/syscalls/0/names")?;
+    }
+    Ok(())
 }
 
 fn unknown_names_are_skipped(case: &mut Case) -> Result<()> {

@@ -18,6 +18,9 @@ pub fn run(globals: &Globals, options: &CreateOptions) -> Result<i32> {
 fn create_and_start(globals: &Globals, options: &CreateOptions) -> Result<i32> {
     let prepared = prepare(globals, options, options.detach)?;
     let plan = &prepared.plan;
+    if plan.process.args.is_empty() {
+        return Err(start::no_program());
+    }
     let (foreground, stdio) = if options.detach {
         (None, Default::default())
     } else {

@@ -43,6 +43,9 @@ fn start_locked(globals: &Globals, id: &str) -> Result<()> {
         Status::Paused => return Err(Error::status("cannot start a container in the paused state")),
         Status::Stopped => return Err(Error::status("cannot start a container that has stopped")),
     }
+    if state.no_program {
+        return Err(no_program());
+    }
     let init = state.init.ok_or_else(|| Error::bug(Step::State, "a created container without an init"))?;
     let Some(pidfd) = init.open()? else {
         return Err(Error::status("cannot start a container that has stopped"));
@@ -59,6 +62,11 @@ fn start_locked(globals: &Globals, id: &str) -> Result<()> {
     dir.remove_socket();
     trace::step("poststart hooks");
     run_poststart(&state, &hooks, &pidfd)
+}
+
+/// A container may be created without a program, and not be started (runtime.md#start).
+pub fn no_program() -> Error {
+    Error::spec("/process", "missing: there is no program to run")
 }
 
 /// Connects to init and waits until its execve is done.

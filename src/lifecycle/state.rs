@@ -76,9 +76,11 @@ impl Process {
         Ok(Process { pid, start_time: stat.starttime })
     }
 
-    /// Its entry in /proc, while it is this very process and no zombie.
+    /// Its entry in /proc, while it is this very process and has not ended. A zombie whose other threads go on has not:
+    /// only its first thread did, say by a seccomp filter that kills threads.
     fn stat(self) -> Option<Stat> {
-        read_stat(self.pid).filter(|stat| stat.starttime == self.start_time && !matches!(stat.state, 'Z' | 'X'))
+        let ended = |stat: &Stat| stat.state == 'X' || (stat.state == 'Z' && stat.num_threads <= 1);
+        read_stat(self.pid).filter(|stat| stat.starttime == self.start_time && !ended(stat))
     }
 
     /// Whether it is still there.
@@ -161,6 +163,9 @@ pub struct State {
     pub host_mounts: bool,
     /// It has poststart or poststop hooks: only then do start and delete read the copy of config.json.
     pub late_hooks: bool,
+    /// It has no program: start refuses it.
+    #[serde(default)]
+    pub no_program: bool,
 }
 
 /// What is known of a container before it is made.
@@ -182,6 +187,8 @@ pub struct Intent {
     pub host_mounts: bool,
     /// It has poststart or poststop hooks.
     pub late_hooks: bool,
+    /// config.json has no process.
+    pub no_program: bool,
 }
 
 impl State {
@@ -203,6 +210,7 @@ impl State {
             own_pid_namespace: intent.own_pid_namespace,
             host_mounts: intent.host_mounts,
             late_hooks: intent.late_hooks,
+            no_program: intent.no_program,
         })
     }
 

@@ -353,6 +353,10 @@ fn last(plan: &Plan, out: &mut Lines) {
         out.add(format!("keep {} file descriptors from 3 on", plan.preserve_fds), "close_range, fcntl", "");
     }
     let args: Vec<_> = process.args.iter().map(|arg| format!("{:?}", arg.to_string_lossy())).collect();
+    if args.is_empty() {
+        out.add("wait until it is deleted: without a program it cannot be started".to_owned(), "", "/process");
+        return;
+    }
     let line = out.add(format!("become {}", args.join(" ")), "execve", "/process/args");
     line.sh(format!("exec {}", args.join(" ")));
     out.side = "start";

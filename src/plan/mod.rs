@@ -155,6 +155,9 @@ impl Plan {
                 return Err(Error::spec(format!("/{name}"), "must be at most 64 bytes long, without a NUL"));
             }
         }
+        if spec.annotations.iter().any(|(key, _)| key.is_empty()) {
+            return Err(Error::spec("/annotations", "a key is empty"));
+        }
         let name = |text: &Option<spec::Str<'_>>| text.as_deref().filter(|t| !t.is_empty()).map(str::to_owned);
         let process = Process::new(spec, &namespaces, idmaps.as_ref(), host, options, &mut notes)?;
         let cgroup = Cgroup::new(spec, host, options)?;

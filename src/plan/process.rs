@@ -175,11 +175,11 @@ impl Process {
         options: &Options,
         notes: &mut Vec<String>,
     ) -> Result<Process> {
-        let Some(process) = &spec.process else {
-            return Err(Error::spec("/process", "missing: there is no program to run"));
-        };
+        // Without a program a container can be created, and held, but not started (config.md#process).
+        let none = spec::Process { cwd: Some(Str::from("/")), ..Default::default() };
+        let process = spec.process.as_ref().unwrap_or(&none);
         let args = c_strings("/process/args", &process.args)?;
-        if args.first().is_none_or(|first| first.is_empty()) {
+        if spec.process.is_some() && args.first().is_none_or(|first| first.is_empty()) {
             return Err(Error::spec("/process/args", "needs a program as its first element"));
         }
         let (mut env, path, needs_home) = environment(&process.env)?;

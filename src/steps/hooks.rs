@@ -55,6 +55,9 @@ pub fn run(kind: &str, hook: &Hook, state: &[u8], env: Option<&[String]>) -> Res
     Err(if said.is_empty() { error } else { error.hint(format!("it said: {said}")) })
 }
 
+/// How often a hook is asked whether it has ended, where nothing tells it.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+
 enum Stop {
     Timeout,
     Call(&'static str, rustix::io::Errno),
@@ -63,7 +66,13 @@ enum Stop {
 /// Feeds stdin and collects stderr until the hook itself has ended; a grandchild that keeps the pipes open does not count.
 fn attend(child: &mut Child, state: &[u8], deadline: Option<Instant>) -> std::result::Result<Vec<u8>, Stop> {
     let pid = Pid::from_child(child);
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Stop::Call("pidfd_open", e))?;
+    // A startContainer hook runs under the seccomp profile, and pidfd_open is newer than many a profile: it is asked
+    // again and again then whether it has ended.
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => Some(pidfd),
+        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => None,
+        Err(errno) => return Err(Stop::Call("pidfd_open", errno)),
+    };
     let mut stdin = child.stdin.take();
     let mut stderr = child.stderr.take().expect("stderr was asked to be a pipe");
     let mut kept = Vec::new();
@@ -72,7 +81,7 @@ fn attend(child: &mut Child, state: &[u8], deadline: Option<Instant>) -> std::re
     set_nonblocking(&stderr)?;
     let mut stderr_open = true;
     loop {
-        let timeout = match deadline {
+        let left = match deadline {
             None => None,
             Some(at) => {
                 let left = at.saturating_duration_since(Instant::now());
@@ -81,21 +90,25 @@ fn attend(child: &mut Child, state: &[u8], deadline: Option<Instant>) -> std::re
                     let _ = child.wait();
                     return Err(Stop::Timeout);
                 }
-                Some(to_timespec(left))
+                Some(left)
             }
         };
-        let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN)];
+        let timeout = if pidfd.is_some() { left } else { Some(left.map_or(ASK_AGAIN, |left| left.min(ASK_AGAIN))) };
+        let mut fds: Vec<_> = pidfd.iter().map(|pidfd| PollFd::new(pidfd, PollFlags::IN)).collect();
         if stderr_open {
             fds.push(PollFd::new(&stderr, PollFlags::IN));
         }
         if let Some(stdin) = &stdin {
             fds.push(PollFd::new(stdin, PollFlags::OUT));
         }
-        match poll(&mut fds, timeout.as_ref()) {
+        match poll(&mut fds, timeout.map(to_timespec).as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(Stop::Call("poll", errno)),
         }
-        let ended = !fds[0].revents().is_empty();
+        let ended = match &pidfd {
+            Some(_) => !fds[0].revents().is_empty(),
+            None => !matches!(child.try_wait(), Ok(None)),
+        };
         drop(fds);
         stderr_open = stderr_open && drain(&mut stderr, &mut kept);
         if ended {

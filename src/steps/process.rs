@@ -367,11 +367,13 @@ pub fn home(uid: u32) -> String {
 
 /// Finds the program as execvp(3) would, by the container's PATH; the error has the words that engines match.
 pub fn find_program(process: &Process) -> Result<CString> {
-    let name = process.args[0].to_str().unwrap_or_default();
-    let subject = || format!("exec: {:?}", process.args[0].to_string_lossy());
-    if process.args[0].to_bytes().contains(&b'/') {
-        return match runnable(process.args[0].as_c_str()) {
-            Ok(()) => Ok(process.args[0].clone()),
+    // Nothing to find: start will refuse it.
+    let Some(first) = process.args.first() else { return Ok(CString::default()) };
+    let name = first.to_str().unwrap_or_default();
+    let subject = || format!("exec: {:?}", first.to_string_lossy());
+    if first.to_bytes().contains(&b'/') {
+        return match runnable(first) {
+            Ok(()) => Ok(first.clone()),
             Err(errno) => Err(explain(Error::call(Step::Exec, "stat", errno, subject()), process)),
         };
     }
@@ -458,8 +460,19 @@ pub fn check_preserved(count: u32) -> Result<()> {
 
 /// Lets the preserved descriptors, and no others above 2, through the execve.
 pub fn keep_preserved(count: u32) -> Result<()> {
+    cloexec_all()?;
+    keep(count)
+}
+
+/// Every descriptor but the standard ones ends at execve. close_range(2) is newer than many a seccomp profile.
+pub fn cloexec_all() -> Result<()> {
     let subject = || "close all file descriptors but the preserved ones";
-    sys::process::cloexec_from(3).err_at(Step::Process, "close_range", subject)?;
+    sys::process::cloexec_from(3).err_at(Step::Process, "close_range", subject)
+}
+
+/// The first `count` descriptors from 3 on survive execve.
+pub fn keep(count: u32) -> Result<()> {
+    let subject = || "hand on the preserved file descriptors";
     for fd in 3..3 + count as i32 {
         sys::process::keep_across_exec(fd).err_at(Step::Process, "fcntl(F_SETFD)", subject)?;
     }

@@ -204,7 +204,7 @@ fn collect(
         let action = action_of_rule(rule, index)?;
         let rules = conditions(rule, index)?;
         if rule.names.is_empty() && rule.name.is_none() {
-            notes.push(format!("config.json: {}: names no system call", at("names")));
+            return Err(Error::spec(at("names"), "needs at least one system call"));
         }
         for (position, name) in rule.names.iter().chain(rule.name.as_ref()).enumerate() {
             let pointer = || if position < rule.names.len() { at(&format!("names/{position}")) } else { at("name") };
