@@ -31,6 +31,17 @@ pub fn cases() -> Vec<Test> {
         test("hooks/poststop_runs_at_delete", poststop_runs_at_delete),
         test("hooks/a_failing_poststop_does_not_stop_delete", a_failing_poststop_does_not_stop_delete)
             .peer("runc", "1.1 skips the hooks that follow"),
+        test("hooks/each_runs_in_its_namespaces", each_runs_in_its_namespaces)
+            .requires(Need::Root)
+            .peer("runc", "1.1 runs createContainer before the pid namespace is seen"),
+        test("hooks/an_absent_environment_is_inherited", an_absent_environment_is_inherited)
+            .peer("*", "does not tell absent from empty"),
+        test("hooks/a_failing_start_container_stops_the_program", a_failing_start_container_stops_the_program)
+            .peer("*", "loses the hook's words"),
+        test("hooks/a_failing_poststart_kills_the_program", a_failing_poststart_kills_the_program)
+            .peer("*", "goes on, or says less"),
+        test("hooks/their_output_goes_to_the_files", their_output_goes_to_the_files)
+            .peer("runc", "has no such annotation"),
     ]
 }
 
@@ -182,5 +193,105 @@ fn a_failing_poststop_does_not_stop_delete(case: &mut Case) -> Result<()> {
     init.wait()?;
     case.verb(["delete", &case.id])?.ok()?;
     ensure!(marker.exists(), "the second hook did not run");
+    Ok(())
+}
+
+/// The namespaces that a hook is in, by kind, and whether it sees the host's files.
+const WHERE: &str =
+    "for n in mnt net pid ipc uts; do readlink /proc/self/ns/$n; done; [ -e \"$1\" ] && echo host || echo inside";
+
+fn each_runs_in_its_namespaces(case: &mut Case) -> Result<()> {
+    let seen = case.rootfs().join("seen");
+    fs::create_dir(&seen)?;
+    let here = case.dir.to_string_lossy().into_owned();
+    let mut hooks = json!({});
+    for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
+        let to = if kind == "startContainer" { "/seen".into() } else { seen.display().to_string() };
+        hooks[kind] = json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("({WHERE}) >{to}/{kind}"), "sh", here]}]);
+    }
+    case.set("/hooks", hooks).set("/root/readonly", json!(false));
+    let init = case.args(["sleep", "60"]).up()?;
+    let namespaces = |pid: i32| -> Result<String> {
+        ["mnt", "net", "pid", "ipc", "uts"].iter().map(|kind| Ok(kernel::namespace(pid, kind)? + "\n")).collect()
+    };
+    let (inside, host) = (namespaces(init.pid)?, namespaces(std::process::id() as i32)?);
+    case.delete()?;
+    let read = |kind: &str| kernel::read(seen.join(kind));
+    for kind in ["prestart", "createRuntime", "poststart", "poststop"] {
+        ensure!(read(kind)? == format!("{host}host\n"), "{kind} ran in {:?}", read(kind)?);
+    }
+    // Its program is the host's, its namespaces are the container's: before the root is entered.
+    ensure!(
+        read("createContainer")? == format!("{inside}host\n"),
+        "createContainer ran in {:?}",
+        read("createContainer")?
+    );
+    ensure!(
+        read("startContainer")? == format!("{inside}inside\n"),
+        "startContainer ran in {:?}",
+        read("startContainer")?
+    );
+    Ok(())
+}
+
+fn an_absent_environment_is_inherited(case: &mut Case) -> Result<()> {
+    case.env.push(("OF_THE_CALLER".to_owned(), "1".to_owned()));
+    case.set("/process/env", json!(["PATH=/bin", "OF_THE_PROGRAM=1"])).set("/root/readonly", json!(false));
+    let to = case.rootfs().join("var");
+    let print = |to: &str| format!("cat /proc/$$/environ | tr '\\0' '\\n' >{to}");
+    let mut empty = hook(&print(&format!("{}/empty", to.display())));
+    empty["env"] = json!([]);
+    case.set("/hooks/createRuntime", json!([hook(&print(&format!("{}/runtime", to.display()))), empty]));
+    let mut empty = hook(&print("/var/empty-inside"));
+    empty["env"] = json!([]);
+    case.set("/hooks/startContainer", json!([hook(&print("/var/inside")), empty]));
+    case.args(["true"]).prints("")?;
+    let names = |file: &str| -> Result<Vec<String>> {
+        let text = kernel::read(to.join(file))?;
+        Ok(text.lines().filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect())
+    };
+    let has = |names: &[String], name: &str| names.iter().any(|have| have == name);
+    let (runtime, inside) = (names("runtime")?, names("inside")?);
+    ensure!(has(&runtime, "OF_THE_CALLER") && !has(&runtime, "OF_THE_PROGRAM"), "createRuntime had {runtime:?}");
+    ensure!(has(&inside, "OF_THE_PROGRAM") && !has(&inside, "OF_THE_CALLER"), "startContainer had {inside:?}");
+    // A shell may put variables of its own in, but not into the environment that it was executed with.
+    ensure!(names("empty")?.is_empty(), "an empty one had {:?}", names("empty")?);
+    ensure!(names("empty-inside")?.is_empty(), "an empty one inside had {:?}", names("empty-inside")?);
+    Ok(())
+}
+
+fn a_failing_start_container_stops_the_program(case: &mut Case) -> Result<()> {
+    case.set("/hooks", json!({"startContainer": [hook("echo the reason >&2; exit 4")]}));
+    case.script("echo program");
+    let init = case.create()?;
+    case.verb(["start", &case.id])?.refused()?.stderr_has("startContainer")?.stderr_has("the reason")?;
+    init.wait()?;
+    ensure!(!init.output()?.contains("program"), "the program ran");
+    case.status_is("stopped")?;
+    case.delete()
+}
+
+fn a_failing_poststart_kills_the_program(case: &mut Case) -> Result<()> {
+    case.set("/hooks", json!({"poststart": [hook("echo the reason >&2; exit 5")]}));
+    let init = case.args(["sleep", "60"]).create()?;
+    case.verb(["start", &case.id])?.refused()?.stderr_has("poststart")?.stderr_has("the reason")?;
+    ensure!(init.wait()? == 128 + 9, "the program was not killed");
+    case.delete()
+}
+
+fn their_output_goes_to_the_files(case: &mut Case) -> Result<()> {
+    let (out, err) = (case.dir.join("hooks.out"), case.dir.join("hooks.err"));
+    case.set("/annotations", json!({"run.oci.hooks.stdout": out, "run.oci.hooks.stderr": err}));
+    let mut hooks = json!({});
+    let kinds = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+    for kind in kinds {
+        hooks[kind] = json!([hook(&format!("echo out of {kind}; echo err of {kind} >&2"))]);
+    }
+    case.set("/hooks", hooks).args(["sleep", "60"]).up()?;
+    case.delete()?;
+    for (path, word) in [(&out, "out"), (&err, "err")] {
+        let expected: String = kinds.iter().map(|kind| format!("{word} of {kind}\n")).collect();
+        ensure!(kernel::read(path)? == expected, "{} has {:?}", path.display(), kernel::read(path)?);
+    }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod cgroups;
 mod check;
 mod crash;
 mod deny;
+mod devices;
 mod events;
 mod explain;
 mod features;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         mounts::cases(),
         namespaces::cases(),
         mountoptions::cases(),
+        devices::cases(),
         idmapmounts::cases(),
         netdev::cases(),
         rdt::cases(),

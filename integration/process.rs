@@ -20,6 +20,10 @@ pub fn cases() -> Vec<Test> {
         test("process/home_comes_from_passwd", home_comes_from_passwd)
             .peer("crun", "leaves HOME empty for an unknown user"),
         test("process/uid_gid_and_additional_gids", uid_gid_and_additional_gids).requires(Need::Root),
+        test("process/the_callers_groups_are_kept_on_request", the_callers_groups_are_kept_on_request)
+            .requires(Need::Root)
+            .requires(Need::Tool("setpriv"))
+            .peer("runc", "has no such annotation"),
         test("process/umask_defaults_to_0022", umask_defaults_to_0022),
         test("process/umask_is_the_one_asked_for", umask_is_the_one_asked_for),
         test("process/rlimits_are_set", rlimits_are_set),
@@ -112,6 +116,20 @@ fn uid_gid_and_additional_gids(case: &mut Case) -> Result<()> {
     case.set("/process/user", json!({"uid": 1000, "gid": 1001}));
     let groups = kernel::field_of(&status_inside(case)?, "Groups")?;
     ensure!(groups.is_empty() || groups == "1001", "groups {groups:?}");
+    Ok(())
+}
+
+fn the_callers_groups_are_kept_on_request(case: &mut Case) -> Result<()> {
+    case.before = "set -- setpriv --groups 4242,4343 \"$@\"".to_owned();
+    case.set("/process/user", json!({"uid": 1000, "gid": 1001}));
+    for (value, expected) in [("1", "1001 4242 4343"), ("0", "1001")] {
+        case.set("/annotations", json!({"run.oci.keep_original_groups": value}));
+        let mut groups: Vec<u32> =
+            case.args(["id", "-G"]).run()?.ok()?.stdout.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        groups.sort_unstable();
+        let groups: Vec<String> = groups.iter().map(u32::to_string).collect();
+        ensure!(groups.join(" ") == expected, "with {value} the groups are {groups:?}");
+    }
     Ok(())
 }
 

@@ -23,6 +23,7 @@ pub fn cases() -> Vec<Test> {
         test("userns/can_be_joined_by_path", can_be_joined_by_path).requires(Need::Root),
         test("userns/bind_of_a_private_directory", bind_of_a_private_directory).requires(Need::Root),
         test("userns/overlapping_mappings_are_refused", overlapping_mappings_are_refused).requires(Need::Root),
+        test("userns/self_makes_one_of_the_single_id", self_makes_one).requires(Need::Hull),
         test("userns/rootless_maps_the_single_id", rootless_maps_the_single_id).requires(Need::Rootless),
         test("userns/rootless_denies_setgroups", rootless_denies_setgroups).requires(Need::Rootless),
         test("userns/rootless_uses_newuidmap", rootless_uses_newuidmap)
@@ -152,6 +153,25 @@ fn overlapping_mappings_are_refused(case: &mut Case) -> Result<()> {
     case.run()?.refused()?;
     case.set("/linux/uidMappings", json!([range(0, 100_000, 0)]));
     case.run()?.refused().map(drop)
+}
+
+fn self_makes_one(case: &mut Case) -> Result<()> {
+    case.without_namespace("user").edit(|config| {
+        let linux = config["linux"].as_object_mut().expect("an object");
+        linux.remove("uidMappings");
+        linux.remove("gidMappings");
+    });
+    case.args(["sleep", "60"]).try_create(&["--userns", "self"])?.ok()?;
+    let map = map_of(case.pid()?, "uid_map")?;
+    case.delete()?;
+    let uid = rustix::process::geteuid().as_raw();
+    ensure!(map == [format!("0 {uid} 1")], "uid_map is {map:?}");
+    if uid != 0 {
+        // A plain try says how to get there.
+        case.run()?.refused()?.stderr_has("--userns self")?;
+    }
+    case.namespace(json!({"type": "user"}));
+    case.try_create(&["--userns", "self"])?.refused()?.stderr_has("--userns self").map(drop)
 }
 
 fn rootless_maps_the_single_id(case: &mut Case) -> Result<()> {

@@ -87,7 +87,7 @@ pub enum Verb {
     Update { id: String, options: UpdateOptions },
     Ps { id: String, json: bool, options: Vec<OsString> },
     Spec { bundle: PathBuf, rootless: bool },
-    Explain { bundle: PathBuf, config: Option<PathBuf>, format: ExplainFormat },
+    Explain { bundle: PathBuf, config: Option<PathBuf>, userns_self: bool, format: ExplainFormat },
     Check { bundle: PathBuf, config: Option<PathBuf>, json: bool },
     Doctor { json: bool },
     Features,
@@ -271,6 +271,7 @@ fn verb_of(name: &str, matches: &ArgMatches) -> Result<Verb> {
         "explain" => Verb::Explain {
             bundle: bundle(matches)?,
             config: path(matches, "config"),
+            userns_self: matches.get_one::<String>("userns").is_some(),
             format: match matches.get_one::<String>("format").map(String::as_str) {
                 Some("json") => ExplainFormat::Json,
                 Some("sh") => ExplainFormat::Sh,
@@ -308,6 +309,7 @@ fn create_options(matches: &ArgMatches) -> Result<CreateOptions> {
         no_pivot: matches.get_flag("no-pivot"),
         no_new_keyring: matches.get_flag("no-new-keyring"),
         preserve_fds,
+        userns_self: matches.get_one::<String>("userns").is_some(),
         bundle,
         ..CreateOptions::default()
     })

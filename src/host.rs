@@ -125,7 +125,8 @@ impl HostFacts {
             last_cap,
             cgroup: CgroupFacts::probe()?,
             apparmor: process.is_some_and(|p| asks_for(&p.apparmor_profile)) && apparmor_enabled(),
-            selinux: process.is_some_and(|p| asks_for(&p.selinux_label))
+            selinux: (process.is_some_and(|p| asks_for(&p.selinux_label))
+                || spec.linux.as_ref().is_some_and(|l| asks_for(&l.mount_label)))
                 && Path::new("/sys/fs/selinux/enforce").exists(),
             resctrl: if spec.linux.as_ref().is_some_and(|l| l.intel_rdt.is_some()) { Resctrl::probe()? } else { None },
         })

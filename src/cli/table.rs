@@ -86,6 +86,12 @@ const PIDFD_SOCKET: Opt =
     option("pidfd-socket", None, "SOCKET", "send a pidfd of that process to SOCKET (a relative one: in the bundle)");
 const NO_PIVOT: Opt = switch("no-pivot", None, "do without pivot_root, for a root on a ramdisk; less safe");
 const NO_NEW_KEYRING: Opt = switch("no-new-keyring", None, "keep the caller's session keyring");
+const USERNS: Opt = choice(
+    "userns",
+    None,
+    &["self"],
+    "make a user namespace with the caller's single id as root, if the config has none",
+);
 const PRESERVE_FDS: Opt = option("preserve-fds", None, "N", "hand on N descriptors from 3 on, beside LISTEN_FDS");
 
 const ID: (&str, Count, &str) = ("ID", Count::One, "the container's id");
@@ -117,7 +123,17 @@ pub const VERBS: &[Verb] = &[
     Verb {
         name: "create",
         about: "make a container that waits for start",
-        options: &[BUNDLE, CONFIG, CONSOLE_SOCKET, PID_FILE, PIDFD_SOCKET, NO_PIVOT, NO_NEW_KEYRING, PRESERVE_FDS],
+        options: &[
+            BUNDLE,
+            CONFIG,
+            CONSOLE_SOCKET,
+            PID_FILE,
+            PIDFD_SOCKET,
+            NO_PIVOT,
+            NO_NEW_KEYRING,
+            PRESERVE_FDS,
+            USERNS,
+        ],
         positionals: &[ID],
         stops: false,
         example: "hull create --bundle /srv/web --pid-file /run/web.pid web",
@@ -142,6 +158,7 @@ pub const VERBS: &[Verb] = &[
             NO_PIVOT,
             NO_NEW_KEYRING,
             PRESERVE_FDS,
+            USERNS,
             switch("detach", Some('d'), "return as soon as the program runs"),
             switch("keep", None, "keep the container after its program ends"),
             switch("no-subreaper", None, "do not adopt orphans of the container"),
@@ -262,6 +279,7 @@ pub const VERBS: &[Verb] = &[
         options: &[
             BUNDLE,
             CONFIG,
+            USERNS,
             choice("format", Some('f'), &["text", "json", "sh"], "words, data, or the shell commands that do the same"),
         ],
         positionals: &[],

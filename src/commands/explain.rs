@@ -11,7 +11,13 @@ use crate::plan::{Options, Plan, explain};
 use crate::spec::load;
 
 /// Prints the plan.
-pub fn explain(globals: &Globals, bundle: &Path, config: Option<&Path>, format: ExplainFormat) -> Result<Done> {
+pub fn explain(
+    globals: &Globals,
+    bundle: &Path,
+    config: Option<&Path>,
+    userns_self: bool,
+    format: ExplainFormat,
+) -> Result<Done> {
     let default = bundle.join("config.json");
     let text = load::read(config.unwrap_or(&default))?;
     let (spec, unknown) = load::parse(&text)?;
@@ -23,6 +29,7 @@ pub fn explain(globals: &Globals, bundle: &Path, config: Option<&Path>, format: 
         detached: true,
         cgroup_manager: globals.cgroup_manager,
         rootless: globals.rootless,
+        userns_self,
         ..Options::default()
     };
     let plan = Plan::new(&spec, &HostFacts::probe_for(&spec, globals.cgroup_manager)?, &options)?;

@@ -68,7 +68,9 @@ pub fn execute(invocation: Invocation) -> Result<Done> {
         Verb::Update { id, options } => update::update(&globals, &id, &options),
         Verb::Ps { id, json, options } => ps::ps(&globals, &id, json, options),
         Verb::Spec { bundle, rootless } => spec::spec(&bundle, rootless),
-        Verb::Explain { bundle, config, format } => explain::explain(&globals, &bundle, config.as_deref(), format),
+        Verb::Explain { bundle, config, userns_self, format } => {
+            explain::explain(&globals, &bundle, config.as_deref(), userns_self, format)
+        }
         Verb::Check { bundle, config, json } => check::check(&globals, &bundle, config.as_deref(), json),
         Verb::Doctor { json } => doctor::doctor(json),
         Verb::Features => features::features(),

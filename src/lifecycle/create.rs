@@ -6,10 +6,10 @@
 //!   2 cgroup: create
 //!   3 open what is joined, join what setup's own user namespace owns; open what only the host sees
 //!   4 spawn: clone3(USER|PID, INTO_CGROUP, PIDFD); back ────┐
-//!   5 v1 device rules; join cgroup if 4 could not; uid/gid maps; oom_score_adj, scheduler, io priority, raised limits by pid
+//!   5 v1 device rules; join cgroup if 4 could not; uid/gid maps; oom_score_adj, io priority, raised limits by pid
 //!   6 ── Sync::Mapped ────────────────────────────────────► 7 become root; join what the container's user namespace owns;
 //!                                                             unshare(rest, cgroup too); time offsets; not dumpable
-//!   9 limits, devices; clone the sources init     ◄── Sync::NamespacesReady ── 8
+//!   9 limits, scheduler; clone the sources init   ◄── Sync::NamespacesReady ── 8
 //!     cannot reach
 //!  10 ── Sync::HostReady (fds) ───────────────────────────► 11 own procfs; mounts, devices (root not yet entered)
 //!  13 hooks prestart, createRuntime              ◄── Sync::RootfsReady ────── 12
@@ -108,6 +108,7 @@ pub fn prepare(globals: &Globals, options: &CreateOptions, detached: bool) -> Re
             detached,
             cgroup_manager: globals.cgroup_manager,
             rootless: globals.rootless,
+            userns_self: options.userns_self,
         };
         let plan = Plan::new(&spec, &facts, &plan_options)?;
         for note in unknown.iter().map(ToString::to_string).chain(plan.notes.iter().cloned()) {
@@ -193,6 +194,10 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     // init mounts meanwhile; all limits hold before Ready is answered.
     trace::step("9 limits and device rules, the copy of config.json");
     undo.cgroup().apply(&plan.cgroup)?;
+    if let Some(scheduler) = plan.process.scheduler.as_ref().filter(|scheduler| !scheduler.is_deadline()) {
+        // After the limits: a v1 cgroup has no real-time to give before it is told so.
+        steps::process::set_scheduler(pid, scheduler)?;
+    }
     undo.dir().store_config(&prepared.text)?;
     if plan.sync.namespaces_ready {
         trace::step("9 wait for the namespaces");
@@ -212,14 +217,15 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
         trace::step("13 wait for the root file system");
         let Sync::RootfsReady = expect(&channel, &undo)?.0 else { return Err(sync::out_of_order()) };
         trace::step("13 hooks prestart and createRuntime");
-        undo.poststop = Some((&plan.hooks.poststop, state.to_json(Status::Stopped)));
+        undo.poststop = Some((&plan.hooks, state.to_json(Status::Stopped)));
         let json = state.to_json(Status::Creating);
-        hooks::run_all("prestart", &plan.hooks.prestart, &json, None)?;
-        hooks::run_all("createRuntime", &plan.hooks.create_runtime, &json, None)?;
+        let output = hooks::Output::open(&plan.hooks)?;
+        hooks::run_all("prestart", &plan.hooks.prestart, &json, None, &output)?;
+        hooks::run_all("createRuntime", &plan.hooks.create_runtime, &json, None, &output)?;
         channel.send(&Sync::HooksDone, &[]).map_err(|e| died(&undo, e))?;
     }
     if plan.hooks.in_init() {
-        undo.poststop = Some((&plan.hooks.poststop, state.to_json(Status::Stopped)));
+        undo.poststop = Some((&plan.hooks, state.to_json(Status::Stopped)));
     }
 
     trace::step("18 wait for init to be ready");
@@ -325,7 +331,8 @@ fn init_steps(
         steps::process::not_dumpable()?;
     }
     if let Some((uid, gid)) = plan.root_ids() {
-        steps::process::become_root(uid, gid, plan.idmaps.as_ref().is_none_or(|maps| maps.setgroups()))?;
+        let setgroups = plan.idmaps.as_ref().is_none_or(|maps| maps.setgroups()) && !process.user.keep_groups;
+        steps::process::become_root(uid, gid, setgroups)?;
         steps::process::die_with_parent(true)?;
         if plan.namespaces.joins(Kind::User) {
             steps::process::not_dumpable()?;
@@ -374,8 +381,11 @@ fn init_steps(
 
     trace::step("15 createContainer hooks, pivot_root");
     let state = plan.hooks.in_init().then(|| init_state(plan, host_pid)).transpose()?;
+    // Before the pivot: the files are the host's.
+    let output = if plan.hooks.in_init() { hooks::Output::open(&plan.hooks)? } else { hooks::Output::default() };
     if let Some(state) = &state {
-        hooks::run_all("createContainer", &plan.hooks.create_container, &state.to_json(Status::Creating), None)?;
+        let json = state.to_json(Status::Creating);
+        hooks::run_all("createContainer", &plan.hooks.create_container, &json, None, &output)?;
     }
     steps::rootfs::enter(root.fd, &plan.rootfs)?;
     // ── Here: the container's root and mounts; still every capability.
@@ -456,7 +466,7 @@ fn init_steps(
     if let Some(state) = &state {
         let env: Vec<String> = env.iter().map(|variable| variable.to_string_lossy().into_owned()).collect();
         let json = state.to_json(Status::Created);
-        hooks::run_all("startContainer", &plan.hooks.start_container, &json, Some(&env))?;
+        hooks::run_all("startContainer", &plan.hooks.start_container, &json, Some(&env), &output)?;
     }
     match steps::process::check_directory(&process.cwd) {
         // The filter denies getcwd: it was asked, as late as could be, before that came into force.
@@ -574,9 +584,6 @@ fn attributes_by_pid(prepared: &Prepared, pid: i32) -> Result<()> {
         && !steps::process::set_oom_score_adj(pid, value, prepared.forgiving)?
     {
         crate::log::warn("config.json: /process/oomScoreAdj: not lowered, since hull may not (rootless)");
-    }
-    if let Some(scheduler) = process.scheduler.as_ref().filter(|scheduler| !scheduler.is_deadline()) {
-        steps::process::set_scheduler(pid, scheduler)?;
     }
     if let Some(priority) = process.io_priority {
         steps::process::set_io_priority(pid, priority)?;
@@ -709,7 +716,7 @@ struct Undo<'p> {
     rdt: Option<intel_rdt::Saved>,
     child: Option<OwnedFd>,
     net_devices: Option<NetDevices>,
-    poststop: Option<(&'p [crate::plan::hooks::Hook], Vec<u8>)>,
+    poststop: Option<(&'p crate::plan::hooks::Hooks, Vec<u8>)>,
 }
 
 impl Undo<'_> {
@@ -757,8 +764,9 @@ impl Drop for Undo<'_> {
         let removed = self.cgroup.as_ref().map_or(Ok(()), Handle::remove);
         let removed = removed.and(self.rdt.as_ref().map_or(Ok(()), intel_rdt::Saved::remove));
         if let Some((hooks, state)) = &self.poststop {
-            for hook in *hooks {
-                if let Err(error) = hooks::run("poststop", hook, state, None) {
+            let output = hooks::Output::open(hooks).unwrap_or_default();
+            for hook in &hooks.poststop {
+                if let Err(error) = hooks::run("poststop", hook, state, None, &output) {
                     crate::log::warn(error.to_string());
                 }
             }

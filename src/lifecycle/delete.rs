@@ -130,10 +130,14 @@ fn run_poststop(dir: &StateDir, state: &State) {
         return;
     }
     let Ok(text) = dir.load_config() else { return };
-    let Ok(hooks) = load::parse(&text).and_then(|(spec, _)| Hooks::new(spec.hooks.as_ref())) else { return };
+    let Ok(hooks) = load::parse(&text).and_then(|(spec, _)| Hooks::new(&spec)) else { return };
     let json = state.to_json(Status::Stopped);
+    let output = hooks::Output::open(&hooks).unwrap_or_else(|error| {
+        crate::log::warn(error.to_string());
+        hooks::Output::default()
+    });
     for hook in &hooks.poststop {
-        if let Err(error) = hooks::run("poststop", hook, &json, None) {
+        if let Err(error) = hooks::run("poststop", hook, &json, None, &output) {
             crate::log::warn(error.to_string());
         }
     }

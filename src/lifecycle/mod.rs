@@ -54,6 +54,8 @@ pub struct CreateOptions {
     pub no_new_keyring: bool,
     /// --preserve-fds.
     pub preserve_fds: u32,
+    /// --userns self.
+    pub userns_self: bool,
     /// run --detach.
     pub detach: bool,
     /// run --keep.

@@ -32,7 +32,7 @@ fn limits_hint(error: Error) -> Error {
         return error.hint("a limit on processes is reached: pids.max of the cgroup, RLIMIT_NPROC or kernel.pid_max");
     }
     if error.is(Errno::PERM) {
-        return error.hint("not root: namespaces need a user namespace in /linux/namespaces with mappings; `hull spec --rootless` shows one");
+        return error.hint("not root: namespaces need a user namespace in /linux/namespaces with mappings: `hull spec --rootless` shows one, `--userns self` makes one");
     }
     error
 }

@@ -16,7 +16,7 @@ use super::sync::send_packet;
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::hooks::Hooks;
 use crate::spec::load;
-use crate::steps::hooks;
+use crate::steps::hooks::{self, Output};
 use crate::sys::shared::SharedPage;
 use crate::trace::{self, Side};
 
@@ -53,7 +53,7 @@ fn start_locked(globals: &Globals, id: &str) -> Result<()> {
     let hooks = if state.late_hooks {
         let text = dir.load_config()?;
         let (spec, _) = load::parse(&text)?;
-        Hooks::new(spec.hooks.as_ref())?
+        Hooks::new(&spec)?
     } else {
         Hooks::default()
     };
@@ -126,7 +126,8 @@ pub fn run_poststart(state: &State, hooks: &Hooks, pidfd: &OwnedFd) -> Result<()
     if hooks.poststart.is_empty() {
         return Ok(());
     }
-    hooks::run_all("poststart", &hooks.poststart, &state.to_json(Status::Running), None).inspect_err(|_| {
-        let _ = crate::sys::signal::pidfd_send(pidfd.as_fd(), libc::SIGKILL);
-    })
+    hooks::run_all("poststart", &hooks.poststart, &state.to_json(Status::Running), None, &Output::open(hooks)?)
+        .inspect_err(|_| {
+            let _ = crate::sys::signal::pidfd_send(pidfd.as_fd(), libc::SIGKILL);
+        })
 }

@@ -141,14 +141,14 @@ fn spawn(plan: &Plan, out: &mut Lines) {
         out.add(format!("set oom_score_adj to {value}"), "write /proc/PID/oom_score_adj", "/process/oomScoreAdj")
             .sh(format!("choom -n {value} -p $PID"));
     }
-    if process.scheduler.is_some() {
-        out.add("set the scheduling policy", "sched_setattr", "/process/scheduler");
-    }
     if process.io_priority.is_some() {
         out.add("set the I/O priority", "ioprio_set", "/process/ioPriority");
     }
     for (file, value, pointer) in plan.cgroup.limits() {
         out.add(format!("limit: {file} = {value}"), "write", pointer).sh(format!("echo {value:?} > {file}"));
+    }
+    if process.scheduler.is_some() {
+        out.add("set the scheduling policy", "sched_setattr", "/process/scheduler");
     }
     if let Some(count) = plan.cgroup.device_rules() {
         out.add(

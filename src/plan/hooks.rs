@@ -35,16 +35,32 @@ pub struct Hooks {
     pub poststart: Vec<Hook>,
     /// On the host, after delete.
     pub poststop: Vec<Hook>,
+    /// A file of the host to which their stdout is appended ([`STDOUT_ANNOTATION`]).
+    pub stdout: Option<String>,
+    /// The same for stderr ([`STDERR_ANNOTATION`]).
+    pub stderr: Option<String>,
 }
+
+/// The annotations that name these files, as crun has them.
+pub const STDOUT_ANNOTATION: &str = "run.oci.hooks.stdout";
+/// See [`STDOUT_ANNOTATION`].
+pub const STDERR_ANNOTATION: &str = "run.oci.hooks.stderr";
 
 impl Hooks {
     /// The names of the kinds, as the specification spells them.
     pub const KINDS: [&'static str; 6] =
         ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
-    /// From /hooks.
-    pub fn new(hooks: Option<&spec::Hooks<'_>>) -> Result<Hooks> {
-        let Some(hooks) = hooks else { return Ok(Hooks::default()) };
+    /// From /hooks, and the annotations on their output.
+    pub fn new(spec: &spec::Spec<'_>) -> Result<Hooks> {
+        let Some(hooks) = &spec.hooks else { return Ok(Hooks::default()) };
+        let file = |annotation: &str| match spec.annotations.get(annotation).map(|path| &**path) {
+            Some(path) if path.starts_with('/') && !path.contains('\0') => Ok(Some(path.to_owned())),
+            Some(path) => {
+                Err(Error::spec(format!("/annotations/{annotation}"), format_args!("must be absolute, is {path:?}")))
+            }
+            None => Ok(None),
+        };
         Ok(Hooks {
             prestart: list("prestart", &hooks.prestart)?,
             create_runtime: list("createRuntime", &hooks.create_runtime)?,
@@ -52,6 +68,8 @@ impl Hooks {
             start_container: list("startContainer", &hooks.start_container)?,
             poststart: list("poststart", &hooks.poststart)?,
             poststop: list("poststop", &hooks.poststop)?,
+            stdout: file(STDOUT_ANNOTATION)?,
+            stderr: file(STDERR_ANNOTATION)?,
         })
     }
 

@@ -78,6 +78,20 @@ impl IdMaps {
     }
 }
 
+/// The config with a user namespace in which the caller, and nobody else, is root: --userns self.
+pub fn with_own_namespace<'a>(spec: &spec::Spec<'a>, host: &HostFacts) -> Result<spec::Spec<'a>> {
+    let mut spec = spec.clone();
+    let linux = spec.linux.get_or_insert_default();
+    if linux.namespaces.iter().any(|namespace| namespace.kind.as_deref() == Some("user")) {
+        return Err(Error::usage("--userns self is for a config without a user namespace, and this one has one"));
+    }
+    linux.namespaces.0.push(spec::Namespace { kind: Some("user".into()), ..Default::default() });
+    let single = |id| spec::IdMapping { container_id: 0, host_id: id, size: 1, ..Default::default() };
+    (linux.uid_mappings, linux.gid_mappings) =
+        (spec::List(vec![single(host.euid)]), spec::List(vec![single(host.egid)]));
+    Ok(spec)
+}
+
 fn first(map: &[IdMap]) -> u32 {
     if maps(map, 0) { 0 } else { map.first().map_or(0, |line| line.container) }
 }

@@ -64,6 +64,8 @@ pub struct Options {
     pub cgroup_manager: CgroupManager,
     /// --rootless: true, false, or absent (auto).
     pub rootless: Option<bool>,
+    /// --userns self: a user namespace with the caller's single id.
+    pub userns_self: bool,
 }
 
 /// Who makes cgroups.
@@ -141,6 +143,13 @@ pub struct SyncPoints {
 impl Plan {
     /// Makes the plan; every error of a config ends here.
     pub fn new(spec: &Spec<'_>, host: &HostFacts, options: &Options) -> Result<Plan> {
+        let with_own;
+        let spec = if options.userns_self {
+            with_own = idmap::with_own_namespace(spec, host)?;
+            &with_own
+        } else {
+            spec
+        };
         version(spec)?;
         let linux = spec.linux.as_ref();
         let mut notes = Vec::new();
@@ -167,7 +176,7 @@ impl Plan {
         let mounts = mounts::plan(spec, host, options, &summary, &cgroup.own())?;
         let devices = devices::plan(spec, &summary, &mounts, host.in_user_namespace)?;
         notes.extend(mounts.notes.iter().cloned());
-        let hooks = Hooks::new(spec.hooks.as_ref())?;
+        let hooks = Hooks::new(spec)?;
         let sysctls = sysctl::plan(spec, &namespaces)?;
         let fail_unknown = spec.annotations.get(seccomp::FAIL_UNKNOWN_ANNOTATION).is_some_and(|value| &**value == "1");
         let context = seccomp::Context { audit_arch: host.audit_arch, fail_unknown };

@@ -258,6 +258,10 @@ pub fn plan(
     own: &[(PathBuf, PathBuf)],
 ) -> Result<Mounts> {
     let mut planned = Mounts::default();
+    let label = spec.linux.as_ref().and_then(|linux| linux.mount_label.as_deref());
+    if label.is_some_and(|label| !label.is_empty()) && !host.selinux {
+        return Err(Error::spec("/linux/mountLabel", "SELinux is not enabled on this host"));
+    }
     for (index, entry) in spec.mounts.iter().enumerate() {
         one(spec, host, options, ns, own, index, entry, &mut planned)?;
     }
@@ -387,12 +391,10 @@ fn one(
     }
     if let Some(label) = spec.linux.as_ref().and_then(|linux| linux.mount_label.as_deref())
         && !label.is_empty()
+        && LABELLED.contains(&fstype)
+        && !data.iter().any(|(key, _)| key == "context")
     {
-        if !host.selinux {
-            planned.notes.push("config.json: /linux/mountLabel: SELinux is off: ignored".into());
-        } else if LABELLED.contains(&fstype) && !data.iter().any(|(key, _)| key == "context") {
-            data.push(("context".into(), Some(label.to_owned())));
-        }
+        data.push(("context".into(), Some(label.to_owned())));
     }
     // A disk that cannot be written needs to be told before it is opened; anywhere else the mount alone is read-only.
     if mount.attr.set & attr::RDONLY != 0 && source.is_some_and(|source| source.starts_with("/dev/")) {

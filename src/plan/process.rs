@@ -58,8 +58,10 @@ pub struct User {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
-    /// Supplementary groups; None: left as they are, since setgroups(2) is denied.
+    /// Supplementary groups; None: left as they are, since setgroups(2) is denied, or they are kept.
     pub groups: Option<Vec<u32>>,
+    /// The caller's are kept ([`KEEP_GROUPS_ANNOTATION`]).
+    pub keep_groups: bool,
     /// File mode creation mask.
     pub umask: u32,
 }
@@ -160,6 +162,9 @@ pub const SCHED_FLAGS: [(&str, u64); 7] = [
     ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
 ];
 
+/// The annotation with which the program keeps the caller's supplementary groups, as crun has it.
+pub const KEEP_GROUPS_ANNOTATION: &str = "run.oci.keep_original_groups";
+
 /// The mask that a container gets when config.json has none: a daemon with umask 0 must not hand it on.
 const DEFAULT_UMASK: u32 = 0o022;
 /// What a program is looked up by when its environment has no PATH.
@@ -211,6 +216,7 @@ impl Process {
             }
             Some(text) => Ok(Some(text.to_owned())),
         };
+        let keep_groups = spec.annotations.get(KEEP_GROUPS_ANNOTATION).is_some_and(|value| &**value == "1");
         Ok(Process {
             args,
             env,
@@ -222,7 +228,7 @@ impl Process {
                 let clamp = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
                 (clamp(size.height), clamp(size.width))
             }),
-            user: user(process.user.as_ref(), namespaces, idmaps)?,
+            user: user(process.user.as_ref(), namespaces, idmaps, keep_groups)?,
             capabilities: capabilities(process.capabilities.as_ref(), host, namespaces, notes)?,
             no_new_privileges: process.no_new_privileges,
             oom_score_adj,
@@ -283,7 +289,12 @@ fn environment(list: &List<Str<'_>>) -> Result<(Vec<CString>, String, bool)> {
     Ok((env.into_iter().map(|(_, text)| text).collect(), path, needs_home))
 }
 
-fn user(user: Option<&spec::User<'_>>, namespaces: &Namespaces, idmaps: Option<&IdMaps>) -> Result<User> {
+fn user(
+    user: Option<&spec::User<'_>>,
+    namespaces: &Namespaces,
+    idmaps: Option<&IdMaps>,
+    keep_groups: bool,
+) -> Result<User> {
     let empty = spec::User::default();
     let user = user.unwrap_or(&empty);
     if user.umask.is_some_and(|mask| mask > 0o777) {
@@ -314,7 +325,8 @@ fn user(user: Option<&spec::User<'_>>, namespaces: &Namespaces, idmaps: Option<&
     Ok(User {
         uid: user.uid,
         gid: user.gid,
-        groups: setgroups.then(|| user.additional_gids.to_vec()),
+        groups: (setgroups && !keep_groups).then(|| user.additional_gids.to_vec()),
+        keep_groups,
         umask: user.umask.unwrap_or(DEFAULT_UMASK),
     })
 }

@@ -1,7 +1,9 @@
 //! Running hooks: state on stdin, stderr kept for the error, the whole process group killed at the timeout.
 
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,19 +12,41 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::error::{ErrAt, Error, Result, Step};
-use crate::plan::hooks::Hook;
+use crate::plan::hooks::{Hook, Hooks};
 
 /// So much of a hook's stderr is kept for the error.
 const STDERR_KEPT: usize = 2048;
 
+/// Files to which the output of hooks is appended, beside what an error keeps of it. They are opened on the host, before
+/// a root is entered.
+#[derive(Debug, Default)]
+pub struct Output {
+    stdout: Option<File>,
+    stderr: Option<File>,
+}
+
+impl Output {
+    /// Opens what the annotations name; nothing where there are none.
+    pub fn open(hooks: &Hooks) -> Result<Output> {
+        let open = |path: &Option<String>| {
+            let Some(path) = path else { return Ok(None) };
+            // No FIFO without a reader may hang hull.
+            let mut options = File::options();
+            options.append(true).create(true).mode(0o600).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+            options.open(path).map(Some).err_at(Step::Hook, "open", || format!("open {path} for the output of hooks"))
+        };
+        Ok(Output { stdout: open(&hooks.stdout)?, stderr: open(&hooks.stderr)? })
+    }
+}
+
 /// Runs hooks one after the other; the first that fails ends it. `env` is what a hook without an own
 /// environment gets; None: that of this process.
-pub fn run_all(kind: &str, hooks: &[Hook], state: &[u8], env: Option<&[String]>) -> Result<()> {
-    hooks.iter().try_for_each(|hook| run(kind, hook, state, env))
+pub fn run_all(kind: &str, hooks: &[Hook], state: &[u8], env: Option<&[String]>, output: &Output) -> Result<()> {
+    hooks.iter().try_for_each(|hook| run(kind, hook, state, env, output))
 }
 
 /// Runs one hook to its end.
-pub fn run(kind: &str, hook: &Hook, state: &[u8], env: Option<&[String]>) -> Result<()> {
+pub fn run(kind: &str, hook: &Hook, state: &[u8], env: Option<&[String]>, output: &Output) -> Result<()> {
     let subject = || format!("run the {kind} hook {} ({})", hook.path, hook.pointer);
     let mut command = Command::new(&hook.path);
     if let Some((zero, rest)) = hook.args.split_first() {
@@ -31,10 +55,14 @@ pub fn run(kind: &str, hook: &Hook, state: &[u8], env: Option<&[String]>) -> Res
     if let Some(env) = hook.env.as_deref().or(env) {
         command.env_clear().envs(env.iter().map(|variable| variable.split_once('=').unwrap_or((variable, ""))));
     }
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+    let stdout = match &output.stdout {
+        Some(file) => file.try_clone().err_at(Step::Hook, "fcntl(F_DUPFD_CLOEXEC)", subject)?.into(),
+        None => Stdio::null(),
+    };
+    command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().err_at(Step::Hook, "execve", subject)?;
     let deadline = hook.timeout.map(|timeout| Instant::now() + timeout);
-    let stderr = attend(&mut child, state, deadline).map_err(|stop| match stop {
+    let stderr = attend(&mut child, state, deadline, output.stderr.as_ref()).map_err(|stop| match stop {
         Stop::Timeout => {
             let seconds = hook.timeout.unwrap_or_default().as_secs();
             Error::host(Step::Hook, format!("{}: timed out after {seconds} s and was killed", subject()))
@@ -64,7 +92,12 @@ enum Stop {
 }
 
 /// Feeds stdin and collects stderr until the hook itself has ended; a grandchild that keeps the pipes open does not count.
-fn attend(child: &mut Child, state: &[u8], deadline: Option<Instant>) -> std::result::Result<Vec<u8>, Stop> {
+fn attend(
+    child: &mut Child,
+    state: &[u8],
+    deadline: Option<Instant>,
+    log: Option<&File>,
+) -> std::result::Result<Vec<u8>, Stop> {
     let pid = Pid::from_child(child);
     // A startContainer hook runs under the seccomp profile, and pidfd_open is newer than many a profile: it is asked
     // again and again then whether it has ended.
@@ -110,7 +143,7 @@ fn attend(child: &mut Child, state: &[u8], deadline: Option<Instant>) -> std::re
             None => !matches!(child.try_wait(), Ok(None)),
         };
         drop(fds);
-        stderr_open = stderr_open && drain(&mut stderr, &mut kept);
+        stderr_open = stderr_open && drain(&mut stderr, &mut kept, log);
         if ended {
             return Ok(kept);
         }
@@ -129,12 +162,16 @@ fn attend(child: &mut Child, state: &[u8], deadline: Option<Instant>) -> std::re
 }
 
 /// Reads what is there; false at the end of the pipe.
-fn drain(stderr: &mut impl Read, kept: &mut Vec<u8>) -> bool {
+fn drain(stderr: &mut impl Read, kept: &mut Vec<u8>, log: Option<&File>) -> bool {
     let mut buffer = [0u8; 1024];
     loop {
         match stderr.read(&mut buffer) {
             Ok(0) => return false,
-            Ok(len) => kept.extend(&buffer[..len.min(STDERR_KEPT.saturating_sub(kept.len()))]),
+            Ok(len) => {
+                // A full disk is no failure of the hook.
+                let _ = log.map(|mut file| file.write_all(&buffer[..len]));
+                kept.extend(&buffer[..len.min(STDERR_KEPT.saturating_sub(kept.len()))]);
+            }
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(_) => return true,
         }

@@ -243,11 +243,15 @@ pub fn set_scheduler(pid: i32, scheduler: &Scheduler) -> Result<()> {
         period: scheduler.period,
         ..Default::default()
     };
-    sys::process::set_scheduler(pid, &attr).err_at(
-        Step::Process,
-        "sched_setattr",
-        || "set the scheduling policy (/process/scheduler)",
-    )
+    sys::process::set_scheduler(pid, &attr)
+        .err_at(Step::Process, "sched_setattr", || "set the scheduling policy (/process/scheduler)")
+        .map_err(|e| match e.is(Errno::PERM) {
+            true => e.hint(
+                "it takes CAP_SYS_NICE on the host; a real-time policy on cgroup v1 also takes \
+             /linux/resources/cpu/realtimeRuntime, and SCHED_DEADLINE all CPUs of the machine",
+            ),
+            false => e,
+        })
 }
 
 /// ioprio_set(2) of a process.
