@@ -40,6 +40,31 @@ pub fn cases() -> Vec<Test> {
                 .peer("crun", "takes it"),
         )
         .peer("runc", "1.1 only warns"),
+        root(test("cgroups/a_forking_payload_ends", a_forking_payload_ends)).peer("runc", "1.1 kills init only"),
+        root(test("cgroups/delete_ends_a_forking_payload", delete_ends_a_forking_payload)),
+        root(test("cgroups/deeply_nested_groups_are_removed", deeply_nested_groups_are_removed))
+            .requires(Need::Verb("ps"))
+            .peer("crun", "ps does not work there"),
+        root(test("cgroups/what_the_payload_froze_dies_too", what_the_payload_froze_dies_too))
+            .peer("*", "on v1 it stays for ever"),
+        root(test("cgroups/delete_thaws_what_the_payload_froze", delete_thaws_what_the_payload_froze))
+            .peer("*", "on v1 it stays for ever"),
+        root(test("cgroups/threaded_groups_of_the_payload", threaded_groups_of_the_payload))
+            .requires(Need::Verb("ps"))
+            .requires(Need::Unified)
+            .peer("*", "they have no v2 cgroup beside v1"),
+        root(test("cgroups/beneath_a_threaded_parent", beneath_a_threaded_parent))
+            .requires(Need::Verb("ps"))
+            .requires(Need::Unified)
+            .peer("*", "they have no v2 cgroup beside v1"),
+        root(test("cgroups/a_frozen_group_is_refused", a_frozen_group_is_refused)).peer("*", "1.1 hangs or warns"),
+        root(test("cgroups/every_controller_is_enabled", every_controller_is_enabled)).requires(Need::CgroupV2),
+        root(test("cgroups/the_programs_user_owns_a_delegated_group", the_programs_user_owns_a_delegated_group))
+            .requires(Need::CgroupV2)
+            .peer("crun", "needs an annotation for that"),
+        with(test("cgroups/an_empty_cpuset_on_the_way_is_filled", an_empty_cpuset_on_the_way_is_filled), "cpuset")
+            .requires(Need::CgroupV1),
+        with(test("cgroups/a_death_by_the_limit_is_said", a_death_by_the_limit_is_said), "memory").requires(Need::Hull),
     ]
 }
 
@@ -230,4 +255,212 @@ fn a_group_with_processes_is_refused(case: &mut Case) -> Result<()> {
     let key = if v2_only() { "unified" } else { "pids" };
     ensure!(kernel::cgroups(first.pid)?[key].is_dir(), "the first lost its cgroup");
     case.delete()
+}
+
+/// One that the payload may write to: v2's where there is one, else that of a v1 hierarchy.
+fn own(init: &Init, controller: &str) -> Result<PathBuf> {
+    let dirs = kernel::cgroups(init.pid)?;
+    Ok(dirs.get(controller).or(dirs.get("unified")).context("a cgroup")?.clone())
+}
+
+/// init is the host's pid 1's kin: only its cgroup holds the container together.
+fn a_forking_payload_ends(case: &mut Case) -> Result<()> {
+    case.without_namespace("pid");
+    let script = "for n in 1 2 3 4; do (while :; do (sleep 100 & sleep 100 &) ; true | true; sleep 0.01; done) & done; \
+                  echo up; while :; do wait; done";
+    let init = case.script(script).up()?;
+    init.wait_for("up")?;
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    case.verb(["kill", &case.id, "KILL"])?.ok()?;
+    kernel::eventually("every process ends", || kernel::processes_of(&case.id).is_empty())?;
+    case.delete()
+}
+
+fn delete_ends_a_forking_payload(case: &mut Case) -> Result<()> {
+    case.without_namespace("pid");
+    let script =
+        "for n in 1 2 3 4; do (while :; do (sleep 100 &); true | true; sleep 0.01; done) & done; echo up; sleep 100";
+    let init = case.script(script).up()?;
+    init.wait_for("up")?;
+    // The rest of it outlives init.
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(init.pid).context("a pid")?,
+        rustix::process::Signal::KILL,
+    )?;
+    init.wait()?;
+    case.verb(["delete", &case.id])?.ok()?;
+    ensure!(kernel::processes_of(&case.id).is_empty(), "processes are left");
+    Ok(())
+}
+
+/// More cgroups one below the other than hull may hold descriptors.
+fn deeply_nested_groups_are_removed(case: &mut Case) -> Result<()> {
+    use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+    let init = case.args(["sleep", "60"]).up()?;
+    let dir = own(&init, "pids")?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut at = open(&dir, flags, Mode::empty())?;
+    for _ in 0..1100 {
+        mkdirat(&at, "n", Mode::RWXU)?;
+        at = openat(&at, "n", flags, Mode::empty())?;
+    }
+    drop(at);
+    case.before = "ulimit -n 256".into();
+    case.verb(["ps", "--format", "json", &case.id])?.ok()?.stdout_has(&init.pid.to_string())?;
+    case.delete()?;
+    ensure!(!dir.exists(), "{} is still there", dir.display());
+    Ok(())
+}
+
+/// v1: what a payload froze in a cgroup of its own does not die of SIGKILL until it is thawed, and neither does init.
+fn what_the_payload_froze_dies_too(case: &mut Case) -> Result<()> {
+    let init = case.script("sleep 60 & echo up; wait").up()?;
+    init.wait_for("up")?;
+    let child = kernel::processes_of(&case.id).into_iter().find(|&pid| pid != init.pid).context("a child")?;
+    let dir = own(&init, "freezer")?.join("mine/deep");
+    fs::create_dir_all(&dir)?;
+    fs::write(dir.join("cgroup.procs"), child.to_string())?;
+    let (file, value) =
+        if dir.join("freezer.state").exists() { ("freezer.state", "FROZEN") } else { ("cgroup.freeze", "1") };
+    fs::write(dir.join(file), value)?;
+    case.verb(["kill", &case.id, "KILL"])?.ok()?;
+    ensure!(init.wait()? == 137, "not killed");
+    case.verb(["delete", &case.id])?.ok().map(drop)
+}
+
+fn delete_thaws_what_the_payload_froze(case: &mut Case) -> Result<()> {
+    case.without_namespace("pid");
+    let init = case.script("sleep 60 & echo up; wait").up()?;
+    init.wait_for("up")?;
+    let child = kernel::processes_of(&case.id).into_iter().find(|&pid| pid != init.pid).context("a child")?;
+    let dir = own(&init, "freezer")?.join("mine");
+    fs::create_dir_all(&dir)?;
+    fs::write(dir.join("cgroup.procs"), child.to_string())?;
+    let (file, value) =
+        if dir.join("freezer.state").exists() { ("freezer.state", "FROZEN") } else { ("cgroup.freeze", "1") };
+    fs::write(dir.join(file), value)?;
+    case.delete()
+}
+
+fn threaded_groups_of_the_payload(case: &mut Case) -> Result<()> {
+    let init = case.script("sleep 60 & echo up; wait").up()?;
+    init.wait_for("up")?;
+    let child = kernel::processes_of(&case.id).into_iter().find(|&pid| pid != init.pid).context("a child")?;
+    let dir = kernel::cgroups(init.pid)?.get("unified").context("a v2 cgroup")?.clone();
+    ensure!(dir.to_string_lossy().contains(&case.id), "it is in {}", dir.display());
+    for name in ["t", "t/u"] {
+        fs::create_dir(dir.join(name))?;
+        fs::write(dir.join(name).join("cgroup.type"), "threaded")?;
+    }
+    fs::write(dir.join("t/u/cgroup.threads"), child.to_string())?;
+    let text = case.verb(["ps", "--format", "json", &case.id])?.ok()?.stdout;
+    let pids: Vec<i32> = serde_json::from_str(&text)?;
+    ensure!(pids.contains(&child) && pids.contains(&init.pid) && pids.len() == 2, "{pids:?}");
+    case.verb(["pause", &case.id])?.ok()?;
+    case.verb(["resume", &case.id])?.ok()?;
+    case.delete()?;
+    ensure!(!dir.exists(), "{} is still there", dir.display());
+    Ok(())
+}
+
+fn beneath_a_threaded_parent(case: &mut Case) -> Result<()> {
+    let mount = if v2_only() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/unified" };
+    let parent = Path::new(mount).join(format!("{}-parent", case.id));
+    fs::create_dir_all(parent.join("t"))?;
+    fs::write(parent.join("t/cgroup.type"), "threaded")?;
+    let result = (|| {
+        case.set("/linux/cgroupsPath", json!(format!("/{}-parent/t/c", case.id)));
+        let init = case.script("sleep 60 & echo up; wait").up()?;
+        init.wait_for("up")?;
+        let dir = kernel::cgroups(init.pid)?["unified"].clone();
+        ensure!(
+            dir.ends_with("t/c") && kernel::read(dir.join("cgroup.type"))?.trim() == "threaded",
+            "{}",
+            dir.display()
+        );
+        let text = case.verb(["ps", "--format", "json", &case.id])?.ok()?.stdout;
+        ensure!(serde_json::from_str::<Vec<i32>>(&text)?.len() == 2, "ps printed {text}");
+        case.verb(["kill", "--all", &case.id, "KILL"])?.ok()?;
+        ensure!(init.wait()? == 137, "not killed");
+        case.delete()
+    })();
+    if result.is_err() {
+        let _ = case.delete();
+    }
+    for dir in kernel::cgroups_named(&case.id) {
+        fs::remove_dir(&dir).with_context(|| dir.display().to_string())?;
+    }
+    result
+}
+
+fn a_frozen_group_is_refused(case: &mut Case) -> Result<()> {
+    let mount = if v2_only() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/freezer" };
+    let dir = Path::new(mount).join(&case.id);
+    fs::create_dir(&dir)?;
+    let (file, on, off) = if v2_only() { ("cgroup.freeze", "1", "0") } else { ("freezer.state", "FROZEN", "THAWED") };
+    fs::write(dir.join(file), on)?;
+    let path = format!("/{}", case.id);
+    let result =
+        case.set("/linux/cgroupsPath", json!(path)).run().and_then(|output| output.refused()?.stderr_has("frozen"));
+    fs::write(dir.join(file), off)?;
+    fs::remove_dir(&dir)?;
+    result.map(drop)
+}
+
+/// Engines read numbers of controllers that no limit asked for.
+fn every_controller_is_enabled(case: &mut Case) -> Result<()> {
+    let init = case.args(["sleep", "60"]).up()?;
+    let dir = kernel::cgroups(init.pid)?["unified"].clone();
+    let has = kernel::read(dir.join("cgroup.controllers"))?;
+    let all = kernel::read("/sys/fs/cgroup/cgroup.controllers")?;
+    ensure!(has == all, "it has {has:?} of {all:?}");
+    case.delete()
+}
+
+fn the_programs_user_owns_a_delegated_group(case: &mut Case) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    case.user_namespace()?;
+    case.edit(|config| {
+        for mount in config["mounts"].as_array_mut().expect("a list") {
+            if mount["type"] == "cgroup" {
+                mount["options"] = json!(["nosuid", "noexec", "nodev", "relatime", "rw"]);
+            }
+        }
+    });
+    case.script("mkdir /sys/fs/cgroup/mine && echo 1 >/sys/fs/cgroup/mine/cgroup.procs && echo made; sleep 60");
+    let init = case.up()?;
+    init.wait_for("made")?;
+    let dir = kernel::cgroups(init.pid)?["unified"].clone();
+    ensure!(dir.ends_with("mine"), "it is in {}", dir.display());
+    let dir = dir.parent().context("a parent")?;
+    for (name, uid) in [("", 100_000), ("cgroup.procs", 100_000), ("cgroup.max.depth", 0)] {
+        let have = fs::metadata(dir.join(name))?.uid();
+        ensure!(have == uid, "{name:?} belongs to {have}");
+    }
+    case.delete()
+}
+
+fn an_empty_cpuset_on_the_way_is_filled(case: &mut Case) -> Result<()> {
+    let parent = Path::new("/sys/fs/cgroup/cpuset").join(format!("{}-empty", case.id));
+    fs::create_dir(&parent)?;
+    let result = case
+        .set("/linux/cgroupsPath", json!(format!("/{}-empty/c", case.id)))
+        .args(["true"])
+        .run()
+        .and_then(|output| output.status(0));
+    for dir in kernel::cgroups_named(&case.id) {
+        fs::remove_dir(dir)?;
+    }
+    result.map(drop)
+}
+
+fn a_death_by_the_limit_is_said(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/memory", json!({"limit": 16_777_216}));
+    case.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": ["size=256m"]}));
+    let output = case.args(["dd", "if=/dev/zero", "of=/mnt/big", "bs=1M", "count=200"]).run()?.status(137)?;
+    output.stderr_has("killed by the memory limit")?;
+    // One that is killed by hand is not.
+    let output = case.script("kill -9 $$").run()?;
+    ensure!(!output.stderr.contains("memory limit"), "it said {:?}", output.stderr);
+    Ok(())
 }

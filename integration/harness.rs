@@ -52,6 +52,8 @@ pub enum Need {
     SwapLimit,
     /// Pressure stall information for cgroups.
     Pressure,
+    /// cgroup2, alone or beside v1 hierarchies.
+    Unified,
     /// A compiler that makes 32-bit programs.
     Gcc32,
     /// systemd as process 1 and the bus of the caller's manager.
@@ -145,6 +147,10 @@ impl Suite {
             Need::SwapLimit => {
                 let v1 = Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists();
                 (!v1 && !v2).then(|| "the kernel does not count swap".to_owned())
+            }
+            Need::Unified => {
+                let beside = Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists();
+                (!v2 && !beside).then(|| "cgroup2 is not mounted".to_owned())
             }
             Need::Pressure => {
                 let file = if v2 { "/sys/fs/cgroup/cpu.pressure" } else { "/sys/fs/cgroup/unified/cpu.pressure" };

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 
-use super::open_directory;
+use super::{open_directory, walk};
 use crate::error::{ErrAt, Error, Result, Step, show};
 
 /// One cgroup of one hierarchy.
@@ -24,7 +24,13 @@ pub struct Directory {
 impl Directory {
     /// Makes the cgroup `path` beneath `mount`, with what leads to it; on v2 `enable` names the controllers that it needs.
     /// One that is there already must be empty and thawed.
-    pub fn create(mount: &Path, path: &Path, v2: bool, controllers: &[String], enable: &[String]) -> Result<Directory> {
+    pub fn create(
+        mount: &Path,
+        path: &Path,
+        v2: bool,
+        controllers: &[String],
+        enable: Enable<'_>,
+    ) -> Result<Directory> {
         let (directory, made) = Directory::make(mount, path, v2, controllers, enable)?;
         if !made {
             directory.check_unused()?;
@@ -34,6 +40,7 @@ impl Directory {
 
     /// The same for a cgroup that may be in use by the container already.
     pub fn adopt(mount: &Path, path: &Path, v2: bool, controllers: &[String], enable: &[String]) -> Result<Directory> {
+        let enable = Enable { needed: enable, all: false };
         Directory::make(mount, path, v2, controllers, enable).map(|(directory, _)| directory)
     }
 
@@ -43,7 +50,7 @@ impl Directory {
         path: &Path,
         v2: bool,
         controllers: &[String],
-        enable: &[String],
+        enable: Enable<'_>,
     ) -> Result<(Directory, bool)> {
         let full = mount.join(path);
         let subject = || format!("make the cgroup {}", show(&full));
@@ -52,7 +59,7 @@ impl Directory {
         let mut made = false;
         for component in &names {
             let Component::Normal(name) = component else { continue };
-            if v2 && !enable.is_empty() {
+            if v2 && (enable.all || !enable.needed.is_empty()) {
                 self::enable(&fd, enable, &full)?;
             }
             made = match mkdirat(&fd, *name, Mode::from_raw_mode(0o755)) {
@@ -62,7 +69,7 @@ impl Directory {
             };
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let child = openat(&fd, *name, flags, Mode::empty()).err_at(Step::Cgroup, "openat", subject)?;
-            if made && controllers.iter().any(|name| name == "cpuset") {
+            if controllers.iter().any(|name| name == "cpuset") {
                 inherit_cpuset(&fd, &child, &full)?;
             }
             fd = child;
@@ -128,7 +135,7 @@ impl Directory {
 
     /// Every process here and below.
     pub fn pids(&self, pids: &mut Vec<i32>) -> Result<()> {
-        collect_pids(self.fd.as_fd(), pids)
+        walk::each(self.fd(), &mut |directory| processes_at(directory, pids))
             .err_at(Step::Cgroup, "read", || format!("list the processes of the cgroup {}", show(&self.path)))
     }
 
@@ -136,6 +143,34 @@ impl Directory {
     pub fn has_processes(&self) -> bool {
         let mut pids = Vec::new();
         self.pids(&mut pids).is_err() || !pids.is_empty()
+    }
+
+    /// Makes the cgroup threaded, if its parent has made it "domain invalid": then it takes processes, and all
+    /// controllers that know threads (cgroups(7), "Thread mode"). Says whether that was so.
+    pub fn make_threaded(&self) -> bool {
+        self.read("cgroup.type").is_ok_and(|text| text.trim() == "domain invalid")
+            && self.write("cgroup.type", "threaded", || "make threaded".into()).is_ok()
+    }
+
+    /// Gives the cgroup to a user, as far as a delegation goes (cgroups(7), "Cgroups delegation").
+    pub fn give_to(&self, uid: u32) -> Result<()> {
+        let text = std::fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_default();
+        let files: Vec<_> = match text.trim() {
+            "" => vec!["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"],
+            text => text.lines().collect(),
+        };
+        let owner = Some(rustix::fs::Uid::from_raw(uid));
+        for file in std::iter::once(".").chain(files) {
+            match rustix::fs::chownat(&self.fd, file, owner, None, AtFlags::SYMLINK_NOFOLLOW) {
+                // The list names files of every controller.
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => {
+                    let subject = format!("give {file} of the cgroup {} to uid {uid}", show(&self.path));
+                    return Err(Error::call(Step::Cgroup, "fchownat", errno, subject));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// cgroup.kill (5.14): ends all at once, those that fork meanwhile too; false where it is not there.
@@ -158,7 +193,7 @@ impl Directory {
             Err(Errno::BUSY | Errno::NOTEMPTY) => {}
             Err(errno) => return Err(Error::call(Step::Cgroup, "unlinkat", errno, subject())),
         }
-        remove_children(self.fd.as_fd()).err_at(Step::Cgroup, "unlinkat", subject)?;
+        walk::remove_below(self.fd()).err_at(Step::Cgroup, "unlinkat", subject)?;
         match unlinkat(&parent, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(Error::call(Step::Cgroup, "unlinkat", errno, subject())),
@@ -179,33 +214,62 @@ impl Directory {
     }
 }
 
+/// The v2 controllers that a cgroup shall have.
+#[derive(Debug, Clone, Copy)]
+pub struct Enable<'a> {
+    /// Those that its limits need.
+    pub needed: &'a [String],
+    /// All others as well that the host has, as far as they can be had: engines read their numbers.
+    pub all: bool,
+}
+
 /// Enables controllers for the children of a v2 cgroup, those that are not enabled yet.
-fn enable(parent: &OwnedFd, wanted: &[String], full: &Path) -> Result<()> {
+fn enable(parent: &OwnedFd, wanted: Enable<'_>, full: &Path) -> Result<()> {
     let enabled = read_at(parent.as_fd(), "cgroup.subtree_control").unwrap_or_default();
-    let missing: Vec<_> = wanted.iter().filter(|name| !enabled.split_whitespace().any(|on| on == *name)).collect();
-    if missing.is_empty() {
+    let off = |name: &str| !enabled.split_whitespace().any(|on| on == name);
+    if !wanted.all && !wanted.needed.iter().any(|name| off(name)) {
         return Ok(());
     }
     let available = read_at(parent.as_fd(), "cgroup.controllers").unwrap_or_default();
-    for name in missing {
+    let write = |line: &str| -> rustix::io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let fd = openat(parent, "cgroup.subtree_control", flags, Mode::empty())?;
+        rustix::io::write(&fd, line.as_bytes()).map(|_| ())
+    };
+    let missing: Vec<_> = available.split_whitespace().filter(|name| wanted.all && off(name)).collect();
+    // All in one write, which the kernel takes or refuses as a whole.
+    if !missing.is_empty() {
+        let line = missing.iter().map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
+        if write(&line).is_ok() && wanted.needed.iter().all(|name| available.split_whitespace().any(|on| on == name)) {
+            return Ok(());
+        }
+    }
+    for name in wanted.needed.iter().filter(|name| off(name)) {
         let subject = || format!("enable the {name} controller on the way to {}", show(full));
         if !available.split_whitespace().any(|there| there == name) {
             return Err(Error::call(Step::Cgroup, "write", Errno::NOENT, subject())
                 .hint(format!("this host's cgroup v2 has the controllers: {}", available.trim())));
         }
-        let fd = openat(parent, "cgroup.subtree_control", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).err_at(
-            Step::Cgroup,
-            "openat",
-            subject,
-        )?;
-        rustix::io::write(&fd, format!("+{name}").as_bytes())
-            .err_at(Step::Cgroup, "write", subject)
-            .map_err(|e| if e.is(Errno::BUSY) { e.hint("a cgroup on the way has processes of its own") } else { e })?;
+        write(&format!("+{name}")).err_at(Step::Cgroup, "write", subject).map_err(|error| {
+            if error.is(Errno::BUSY) {
+                error.hint("a cgroup on the way has processes of its own")
+            } else if error.is(Errno::OPNOTSUPP) {
+                error
+                    .hint("a cgroup on the way is threaded: there only cpu, cpuset, perf_event and pids can be limited")
+            } else {
+                error
+            }
+        })?;
+    }
+    // Those that nothing needs: each that can be had.
+    for name in missing {
+        let _ = write(&format!("+{name}"));
     }
     Ok(())
 }
 
-/// A new v1 cpuset is empty, and nothing may run in it before it has what its parent has.
+/// A new v1 cpuset is empty, and nothing may run in it before it has what its parent has. One on the way that somebody
+/// made and left empty is filled too.
 fn inherit_cpuset(parent: &OwnedFd, child: &OwnedFd, full: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let subject = || format!("fill {file} on the way to {}", show(full));
@@ -237,50 +301,22 @@ fn read_at(directory: BorrowedFd<'_>, file: &str) -> rustix::io::Result<String> 
     }
 }
 
-fn children(directory: BorrowedFd<'_>) -> rustix::io::Result<Vec<std::ffi::CString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        if entry.file_type() == FileType::Directory && !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push(entry.file_name().to_owned());
+/// The processes of one cgroup. A threaded one has threads only: they count as the processes that they belong to.
+fn processes_at(directory: BorrowedFd<'_>, pids: &mut Vec<i32>) -> rustix::io::Result<()> {
+    let numbers = |text: String| text.lines().filter_map(|line| line.parse::<i32>().ok()).collect::<Vec<_>>();
+    match read_at(directory, "cgroup.procs") {
+        Ok(text) => pids.extend(numbers(text)),
+        Err(Errno::OPNOTSUPP) => {
+            let threads = read_at(directory, "cgroup.threads").map(numbers).unwrap_or_default();
+            pids.extend(threads.into_iter().filter_map(process_of_thread));
         }
-    }
-    Ok(names)
-}
-
-fn open_child(directory: BorrowedFd<'_>, name: &std::ffi::CStr) -> rustix::io::Result<Option<OwnedFd>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    match openat(directory, name, flags, Mode::empty()) {
-        Ok(fd) => Ok(Some(fd)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(errno),
-    }
-}
-
-fn collect_pids(directory: BorrowedFd<'_>, pids: &mut Vec<i32>) -> rustix::io::Result<()> {
-    let text = match read_at(directory, "cgroup.procs") {
-        // A threaded cgroup lists its processes in the domain above it.
-        Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::NOENT) => return Ok(()),
-        result => result?,
-    };
-    pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
-    for name in children(directory)? {
-        if let Some(child) = open_child(directory, &name)? {
-            collect_pids(child.as_fd(), pids)?;
-        }
+        Err(Errno::NODEV | Errno::NOENT) => {}
+        Err(errno) => return Err(errno),
     }
     Ok(())
 }
 
-fn remove_children(directory: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    for name in children(directory)? {
-        if let Some(child) = open_child(directory, &name)? {
-            remove_children(child.as_fd())?;
-        }
-        match unlinkat(directory, &name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
+fn process_of_thread(thread: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Directory, Saved};
@@ -32,11 +33,10 @@ pub fn directory_is_frozen(directory: &Directory) -> bool {
 /// Freezes or thaws, and waits until the kernel says that it is so. What could not be frozen in time is thawed again, so
 /// that nothing stays half frozen.
 pub fn freeze(directories: &[Directory], on: bool) -> Result<()> {
-    let v1 = directories.iter().find(|d| d.controllers.iter().any(|name| name == "freezer"));
-    let Some(directory) = v1.or_else(|| directories.iter().find(|d| d.v2)) else {
+    let Some(directory) = freezer_of(directories) else {
         return Err(Error::host(Step::Cgroup, "freeze the container: it has no cgroup with a freezer"));
     };
-    let result = freeze_one(directory, on);
+    let result = freeze_one(directory, on, PATIENCE);
     if on && result.is_err() {
         let (file, value) = switch(directory, false);
         let _ = directory.write(file, value, || "thaw".into());
@@ -44,9 +44,39 @@ pub fn freeze(directories: &[Directory], on: bool) -> Result<()> {
     result
 }
 
-fn freeze_one(directory: &Directory, on: bool) -> Result<()> {
+/// Freezes, if that can be done in this time.
+pub fn freeze_for(directories: &[Directory], patience: Duration) {
+    if let Some(directory) = freezer_of(directories) {
+        let _ = freeze_one(directory, true, patience);
+    }
+}
+
+/// Thaws the container and every cgroup in it: v1 keeps frozen processes from dying.
+pub fn thaw_below(directories: &[Directory]) {
+    let Some(directory) = freezer_of(directories) else { return };
+    let (file, value) = switch(directory, false);
+    if directory.v2 {
+        let _ = directory.write(file, value, || "thaw".into());
+        return;
+    }
+    let _ = super::walk::each(directory.fd(), &mut |one| {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        if let Ok(state) = rustix::fs::openat(one, file, flags, Mode::empty()) {
+            let _ = rustix::io::write(&state, value.as_bytes());
+        }
+        Ok(())
+    });
+}
+
+/// The v1 freezer where there is one, else v2's.
+fn freezer_of(directories: &[Directory]) -> Option<&Directory> {
+    let v1 = directories.iter().find(|d| d.controllers.iter().any(|name| name == "freezer"));
+    v1.or_else(|| directories.iter().find(|d| d.v2))
+}
+
+fn freeze_one(directory: &Directory, on: bool, patience: Duration) -> Result<()> {
     let verb = if on { "freeze" } else { "thaw" };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     let mut pause = Duration::from_micros(50);
     let (file, value) = switch(directory, on);
     loop {
@@ -66,7 +96,7 @@ fn freeze_one(directory: &Directory, on: bool) -> Result<()> {
             return Ok(());
         }
         if Instant::now() > deadline {
-            let what = format!("{verb} the cgroup {}: not done after {} s", show(&directory.path), PATIENCE.as_secs());
+            let what = format!("{verb} the cgroup {}: not done after {} s", show(&directory.path), patience.as_secs());
             let hint = if on { "a process hangs in the kernel" } else { "a cgroup above it is frozen" };
             return Err(Error::host(Step::Cgroup, what).hint(hint));
         }

@@ -3,6 +3,7 @@
 //! A [`Handle`] holds one directory of each hierarchy open; every file of a cgroup is opened from there. What exists is
 //! written down as [`Saved`] before it is made, so that any later hull finds and removes it.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrAt, Error, Result, Step, show};
-use crate::plan::cgroup::{Cgroup, Write};
+use crate::plan::cgroup::{Cgroup, Write, instead};
 
 mod dbus;
 mod directory;
@@ -20,8 +21,9 @@ mod oom;
 pub mod stats;
 pub mod systemd;
 mod update;
+mod walk;
 
-use directory::Directory;
+use directory::{Directory, Enable};
 pub use freezer::is_frozen;
 
 /// How long killing and removing may take before it is an error.
@@ -77,8 +79,10 @@ impl Handle {
             systemd::check_unused(plan)?;
             return Ok(handle);
         }
+        // Beside v1 hierarchies v2 has only what limits need: peers refuse a host where it has more.
+        let enable = Enable { needed: &plan.enable, all: plan.trees.iter().all(|tree| tree.v2) };
         for tree in &plan.trees {
-            match Directory::create(&tree.mount, &tree.path, tree.v2, &tree.controllers, &plan.enable) {
+            match Directory::create(&tree.mount, &tree.path, tree.v2, &tree.controllers, enable) {
                 Ok(directory) => handle.trees.push(directory),
                 Err(_) if plan.forgiving => {}
                 Err(error) => {
@@ -110,8 +114,10 @@ impl Handle {
             return self.start_unit(unit, plan, pid);
         }
         for tree in self.trees.iter().filter(|tree| !(tree.v2 && cloned_into)) {
-            match tree.write("cgroup.procs", &pid.to_string(), || format!("put process {pid} into the cgroup")) {
+            let put = || tree.write("cgroup.procs", &pid.to_string(), || format!("put process {pid} into the cgroup"));
+            match put() {
                 Err(_) if self.forgiving => {}
+                Err(error) if tree.v2 && error.is(Errno::OPNOTSUPP) && tree.make_threaded() => put()?,
                 result => result?,
             }
         }
@@ -134,6 +140,11 @@ impl Handle {
     pub fn apply(&self, plan: &Cgroup) -> Result<()> {
         for write in &plan.writes {
             self.limit(write, plan)?;
+        }
+        if let Some(uid) = plan.owner {
+            for tree in &self.trees {
+                tree.give_to(uid)?;
+            }
         }
         let Some(rules) = &plan.devices else { return Ok(()) };
         for tree in &self.trees {
@@ -189,6 +200,11 @@ impl Handle {
                 Ok(())
             }
             Err(error) if error.is(Errno::NOENT) => {
+                if let Some((file, value)) = instead(&write.file, &write.value)
+                    && tree.write(file, &value, subject).is_ok()
+                {
+                    return Ok(());
+                }
                 Err(error.hint(format!("the {} controller is not available in this cgroup", write.controller)))
             }
             // v1 does not go below what cannot be reclaimed.
@@ -203,20 +219,32 @@ impl Handle {
         }
     }
 
-    /// Sends a signal to every process in the cgroups.
-    pub fn kill(&self, signal: i32) -> Result<()> {
-        if signal == libc::SIGKILL && self.trees.iter().any(|tree| tree.v2 && tree.kill_all()) {
+    /// Ends every process in the cgroups, also those that are made meanwhile and those that are frozen.
+    pub fn kill(&self) -> Result<()> {
+        if self.trees.iter().any(|tree| tree.v2 && tree.kill_all()) {
+            freezer::thaw_below(&self.trees);
             return Ok(());
         }
-        for pid in self.pids()? {
-            if let Some(pid) = rustix::process::Pid::from_raw(pid)
-                && let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
-            {
-                use std::os::fd::AsFd;
-                let _ = crate::sys::signal::pidfd_send(pidfd.as_fd(), signal);
+        let deadline = Instant::now() + PATIENCE;
+        let mut signalled = HashSet::new();
+        loop {
+            // Frozen processes make no others. One that does not freeze soon is not waited for: the next round gets it.
+            freezer::freeze_for(&self.trees, Duration::from_millis(100));
+            let mut all_known = true;
+            for pid in self.pids()? {
+                all_known &= !signalled.insert(pid);
+                send_kill(pid);
+            }
+            freezer::thaw_below(&self.trees);
+            if all_known {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let what =
+                    format!("kill the container: it makes processes faster than they end for {} s", PATIENCE.as_secs());
+                return Err(Error::host(Step::Kill, what));
             }
         }
-        Ok(())
     }
 
     /// Every process in the cgroups and those below them, once.
@@ -272,17 +300,53 @@ impl Handle {
                     Err(error) if (error.is(Errno::BUSY) || error.is(Errno::NOTEMPTY)) && Instant::now() < deadline => {
                         // Killed and not yet reaped, or still alive: nothing may outlive the container.
                         if tree.has_processes() {
-                            let _ = freezer::freeze(std::slice::from_ref(tree), false);
-                            self.kill(libc::SIGKILL)?;
+                            self.kill()?;
                         }
                         std::thread::sleep(pause);
                         pause = (pause * 2).min(Duration::from_millis(50));
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => {
+                        let mut pids = Vec::new();
+                        let _ = tree.pids(&mut pids);
+                        return Err(if pids.is_empty() {
+                            error
+                        } else {
+                            error.hint(format!("these processes do not end: {pids:?}"))
+                        });
+                    }
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// How a death by the memory limit is said.
+pub const NO_MEMORY: &str = "killed by the memory limit of its cgroup (out of memory)";
+
+/// Whether the memory limit has killed a process of the container.
+pub fn had_no_memory(saved: &Saved) -> bool {
+    Handle::open(saved).is_ok_and(|handle| handle.oom_kills().is_some_and(|kills| kills > 0))
+}
+
+/// Lets frozen processes die that have been killed: on v1 a frozen one keeps the signal until it is thawed, and the
+/// payload may have frozen some in cgroups of its own.
+pub fn thaw_to_die(saved: &Saved) {
+    let v1 = saved.trees.iter().find(|tree| tree.controllers.iter().any(|name| name == "freezer"));
+    if let Some(tree) = v1
+        && let Ok(Some(directory)) = Directory::open(&tree.directory, tree.v2, &tree.controllers)
+    {
+        freezer::thaw_below(std::slice::from_ref(&directory));
+    }
+}
+
+/// SIGKILL by a handle: a number that ends and is used again meanwhile is not hit.
+fn send_kill(pid: i32) {
+    use std::os::fd::AsFd;
+    if let Some(pid) = rustix::process::Pid::from_raw(pid)
+        && let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+    {
+        let _ = crate::sys::signal::pidfd_send(pidfd.as_fd(), libc::SIGKILL);
     }
 }
 

@@ -742,7 +742,7 @@ impl Undo<'_> {
         let how = super::spawn::how_it_ended(child);
         let error = Error::host(Step::Sync, format!("init {how} before the container was created"));
         match self.cgroup.as_ref().and_then(Handle::oom_kills) {
-            Some(kills) if kills > 0 => error.hint("killed by the memory limit of its cgroup (out of memory)"),
+            Some(kills) if kills > 0 => error.hint(cgroup::NO_MEMORY),
             _ if how.ends_with("signal 31") => error.hint("the seccomp profile forbids a call that init still needs"),
             _ => error,
         }

@@ -69,10 +69,7 @@ fn kill_init(state: &State) -> Result<()> {
         }
         _ => {}
     }
-    // A frozen process does not die on v1 before it is thawed.
-    if crate::cgroup::is_frozen(&state.cgroup) {
-        Handle::open(&state.cgroup)?.freeze(false)?;
-    }
+    crate::cgroup::thaw_to_die(&state.cgroup);
     let ended = hooks::wait_end(&pidfd, PATIENCE).err_at(Step::Kill, "poll", || "wait for init's end")?;
     if ended {
         return Ok(());

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use super::Globals;
 use super::state::{StateDir, Status};
-use crate::cgroup::Handle;
+use crate::cgroup::{Handle, thaw_to_die};
 use crate::error::{ErrAt, Error, Result, Step};
 
 /// Sends a signal (by number) to a container's init. `all` forgives that it has stopped; without a pid namespace of its
@@ -14,10 +14,9 @@ pub fn kill(globals: &Globals, id: &str, signal: i32, all: bool) -> Result<()> {
     let not_running = || Error::status("container not running");
     let Some(state) = dir.load()? else { return Err(not_running()) };
     let whole_cgroup = signal == libc::SIGKILL && !state.own_pid_namespace;
-    let status = state.status();
-    if status == Status::Stopped {
+    if state.status() == Status::Stopped {
         if whole_cgroup {
-            return Handle::open(&state.cgroup)?.kill(signal);
+            return Handle::open(&state.cgroup)?.kill();
         }
         return if all { Ok(()) } else { Err(not_running()) };
     }
@@ -26,7 +25,7 @@ pub fn kill(globals: &Globals, id: &str, signal: i32, all: bool) -> Result<()> {
         return if all { Ok(()) } else { Err(not_running()) };
     };
     if whole_cgroup {
-        Handle::open(&state.cgroup)?.kill(signal)?;
+        Handle::open(&state.cgroup)?.kill()?;
     }
     match crate::sys::signal::pidfd_send(pidfd.as_fd(), signal) {
         // It ended between the two calls.
@@ -38,9 +37,8 @@ pub fn kill(globals: &Globals, id: &str, signal: i32, all: bool) -> Result<()> {
             }
         }
         result => {
-            // On v1 a frozen process dies only when it is thawed.
-            if signal == libc::SIGKILL && result.is_ok() && status == Status::Paused {
-                Handle::open(&state.cgroup)?.freeze(false)?;
+            if signal == libc::SIGKILL {
+                thaw_to_die(&state.cgroup);
             }
             result.err_at(Step::Kill, "pidfd_send_signal", || format!("send signal {signal} to process {}", init.pid))
         }

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use super::create::{Created, again_from_copy, prepare, setup};
 use super::foreground::Foreground;
 use super::{CreateOptions, Globals, delete, start};
+use crate::cgroup;
 use crate::error::{ErrAt, Result, Step};
 use crate::trace;
 
@@ -48,6 +49,9 @@ fn create_and_start(globals: &Globals, options: &CreateOptions) -> Result<i32> {
             drop(dir);
             trace::step("22 wait for the program");
             let status = foreground.attend(init, &pidfd, terminal)?;
+            if status == 128 + libc::SIGKILL && cgroup::had_no_memory(&state.cgroup) {
+                crate::log::warn(format!("run {}: {}", options.id, cgroup::NO_MEMORY));
+            }
             if options.keep {
                 return Ok(status);
             }

@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use super::Globals;
 use super::state::{Process, State, StateDir, Status, has_executed};
 use super::sync::send_packet;
+use crate::cgroup;
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::hooks::Hooks;
 use crate::spec::load;
@@ -58,7 +59,10 @@ fn start_locked(globals: &Globals, id: &str) -> Result<()> {
         Hooks::default()
     };
     trace::step("let init go, wait for its execve");
-    release(&dir, init, &pidfd)?;
+    release(&dir, init, &pidfd).map_err(|error| {
+        let died = error.step == Step::Exec && error.errno.is_none();
+        if died && cgroup::had_no_memory(&state.cgroup) { error.hint(cgroup::NO_MEMORY) } else { error }
+    })?;
     dir.remove_socket();
     trace::step("poststart hooks");
     run_poststart(&state, &hooks, &pidfd)

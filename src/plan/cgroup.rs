@@ -15,6 +15,7 @@ mod limits;
 pub mod systemd;
 
 pub use devices::DeviceRules;
+pub use limits::instead;
 
 /// A hierarchy in which the container has a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +73,8 @@ pub struct Cgroup {
     pub writes: Vec<Write>,
     /// Device rules; None where they cannot be had (no cgroup, a user namespace of hull's caller).
     pub devices: Option<DeviceRules>,
+    /// The host's user who gets the v2 cgroup, to make others below it (config-linux.md#cgroup-ownership).
+    pub owner: Option<u32>,
     /// Errors of making and joining are forgiven, as runc's --rootless does, while no limit is asked for.
     pub forgiving: bool,
     /// What is worth a warning.
@@ -107,7 +110,8 @@ impl Cgroup {
         let rules = DeviceRules::new(resources.map(|r| &r.devices[..]).unwrap_or_default())?;
         let devices = (!trees.is_empty() && !host.in_user_namespace && host.euid == 0).then_some(rules);
         let forgiving = rootless && writes.is_empty();
-        Ok(Cgroup { trees, unit, enable, writes, devices, forgiving, notes })
+        let owner = owner(spec).filter(|uid| *uid != host.euid && trees.iter().all(|tree| tree.v2));
+        Ok(Cgroup { trees, unit, enable, writes, devices, owner, forgiving, notes })
     }
 
     /// The limits of a container that exists, whose cgroups are `trees`, from a document of its own: what is not
@@ -122,7 +126,7 @@ impl Cgroup {
             write.pointer = write.pointer.replacen("/linux/resources", "", 1);
         }
         let notes = notes.iter().map(|note| of_update(note)).collect();
-        Ok(Cgroup { trees, unit: None, enable, writes, devices: None, forgiving: false, notes })
+        Ok(Cgroup { trees, unit: None, enable, writes, devices: None, owner: None, forgiving: false, notes })
     }
 
     /// Whether init must be put into its cgroups after the clone: every v1 hierarchy asks for it, and systemd.
@@ -154,6 +158,22 @@ impl Cgroup {
 /// The limits' sentences are about config.json; those of an update come from another document, with the same pointers.
 fn of_update(sentence: &str) -> String {
     sentence.replacen("config.json: /linux/resources", "resources: ", 1)
+}
+
+/// The program's user, as the host numbers it, if it can see and write its cgroup: in a cgroup namespace of its own, with
+/// cgroups mounted for writing.
+fn owner(spec: &spec::Spec<'_>) -> Option<u32> {
+    let linux = spec.linux.as_ref()?;
+    let own = linux.namespaces.iter().any(|ns| ns.kind.as_deref() == Some("cgroup") && ns.path.is_none());
+    let is_cgroup = |kind: &Option<spec::Str<'_>>| matches!(kind.as_deref(), Some("cgroup" | "cgroup2"));
+    let writable = spec
+        .mounts
+        .iter()
+        .any(|mount| is_cgroup(&mount.kind) && !mount.options.iter().any(|option| matches!(&**option, "ro" | "rro")));
+    let uid: u32 = spec.process.as_ref().and_then(|process| process.user.as_ref()).map_or(0, |user| user.uid);
+    let mapping =
+        linux.uid_mappings.iter().find(|map| uid.checked_sub(map.container_id).is_some_and(|at| at < map.size))?;
+    (own && writable).then(|| mapping.host_id + (uid - mapping.container_id))
 }
 
 fn trees(path: Option<&str>, host: &HostFacts, options: &Options) -> Vec<Tree> {

@@ -294,6 +294,23 @@ fn check_weight(weight: u16, pointer: &str) -> Result<()> {
     Err(Error::spec(format!("/linux/resources/{pointer}"), format_args!("must be between 10 and 1000, is {weight}")))
 }
 
+/// The file that has the same meaning on a kernel without the first one, and the value in its terms: weights belong to
+/// BFQ, and where that is absent to CFQ (v1) or to the cost model (v2, 1 to 10000 by runc's formula).
+pub fn instead(file: &str, value: &str) -> Option<(&'static str, String)> {
+    match file {
+        "blkio.bfq.weight" => Some(("blkio.weight", value.to_owned())),
+        "blkio.bfq.weight_device" => Some(("blkio.weight_device", value.to_owned())),
+        "io.bfq.weight" => {
+            let (device, weight) =
+                value.rsplit_once(' ').map_or((None, value), |(device, weight)| (Some(device), weight));
+            let weight: u64 = weight.parse().ok()?;
+            let weight = 1 + weight.saturating_sub(10) * 9999 / 990;
+            Some(("io.weight", device.map_or(weight.to_string(), |device| format!("{device} {weight}"))))
+        }
+        _ => None,
+    }
+}
+
 /// BFQ takes 1 to 1000 on v2 as well.
 fn io_weight(weight: u16) -> u64 {
     weight.into()
@@ -409,6 +426,14 @@ mod tests {
     fn shares_and_weights() {
         assert_eq!([2, 1024, 262_144].map(weight_of_shares), [1, 100, 10_000]);
         assert_eq!(weight_of_shares(1), 1);
+    }
+
+    #[test]
+    fn weights_without_bfq() {
+        assert_eq!(instead("io.bfq.weight", "10"), Some(("io.weight", "1".into())));
+        assert_eq!(instead("io.bfq.weight", "8:0 1000"), Some(("io.weight", "8:0 10000".into())));
+        assert_eq!(instead("blkio.bfq.weight_device", "8:0 77"), Some(("blkio.weight_device", "8:0 77".into())));
+        assert_eq!(instead("memory.max", "1"), None);
     }
 
     #[test]
