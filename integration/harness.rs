@@ -56,6 +56,10 @@ pub enum Need {
     Unified,
     /// A compiler that makes 32-bit programs.
     Gcc32,
+    /// A CRIU that knows this kernel.
+    Criu,
+    /// And can do this with it (`criu check --feature`).
+    CriuFeature(&'static str),
     /// systemd as process 1 and the bus of the caller's manager.
     Systemd,
 }
@@ -163,6 +167,12 @@ impl Suite {
             }
             Need::Hull => self.peer.is_some().then(|| "is about hull alone".to_owned()),
             Need::Verb(verb) => (!has_verb(&self.runtime, verb)).then(|| format!("the runtime has no verb {verb} yet")),
+            Need::Criu => criu_complaint(),
+            Need::CriuFeature(name) => {
+                let there = Command::new("criu").args(["check", "--feature", name]).output();
+                (!there.is_ok_and(|output| output.status.success()))
+                    .then(|| format!("criu has no {name} with this kernel"))
+            }
             Need::Systemd => {
                 let bus = match root {
                     true => PathBuf::from("/run/dbus/system_bus_socket"),
@@ -186,6 +196,21 @@ impl Suite {
 fn has_verb(runtime: &Path, verb: &str) -> bool {
     let Ok(output) = Command::new(runtime).arg("--help").output() else { return false };
     String::from_utf8_lossy(&output.stdout).lines().any(|line| line.split_whitespace().next() == Some(verb))
+}
+
+/// Why CRIU cannot be used, by its own check.
+fn criu_complaint() -> Option<String> {
+    static ANSWER: OnceLock<Option<String>> = OnceLock::new();
+    let check = || match Command::new("criu").arg("check").output() {
+        Err(_) => Some("criu is not installed".to_owned()),
+        Ok(output) if output.status.success() => None,
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let error = said.lines().find_map(|line| line.split_once("Error ")).map_or("", |(_, error)| error);
+            Some(format!("criu does not work with this kernel: {error}"))
+        }
+    };
+    ANSWER.get_or_init(check).clone()
 }
 
 fn can_compile_32_bit() -> bool {
@@ -608,6 +633,11 @@ pub struct Output {
 }
 
 impl Output {
+    /// The container whose output goes to this command's.
+    pub fn init(self, pid: i32) -> Init {
+        Init { pid, out: self.out }
+    }
+
     pub fn status(self, status: i32) -> Result<Output> {
         let Output { stdout, stderr, .. } = &self;
         ensure!(

@@ -12,6 +12,7 @@ mod attributes;
 mod badinput;
 mod cgroups;
 mod check;
+mod checkpoint;
 mod crash;
 mod deny;
 mod devices;
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
         log::cases(),
         check::cases(),
         crash::cases(),
+        checkpoint::cases(),
         stress::cases(),
         security::cases(),
     ]

@@ -14,12 +14,15 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::error::{Error, Result, Step, show};
+use crate::lifecycle::checkpoint::CheckpointOptions;
+use crate::lifecycle::restore::RestoreOptions;
 use crate::lifecycle::update::UpdateOptions;
 use crate::lifecycle::{CreateOptions, Globals};
 use crate::log;
 use crate::plan::CgroupManager;
 
 pub mod argv;
+pub mod criu;
 pub mod duration;
 pub mod limits;
 pub mod root;
@@ -86,6 +89,8 @@ pub enum Verb {
     Stats { ids: Vec<String>, json: bool, interval: Duration, stream: bool },
     Update { id: String, options: UpdateOptions },
     Ps { id: String, json: bool, options: Vec<OsString> },
+    Checkpoint { id: String, options: CheckpointOptions },
+    Restore(RestoreOptions),
     Spec { bundle: PathBuf, rootless: bool },
     Explain { bundle: PathBuf, config: Option<PathBuf>, userns_self: bool, format: ExplainFormat },
     Check { bundle: PathBuf, config: Option<PathBuf>, json: bool },
@@ -267,6 +272,8 @@ fn verb_of(name: &str, matches: &ArgMatches) -> Result<Verb> {
         },
         "update" => Verb::Update { id: id(matches)?, options: update_options(matches)? },
         "ps" => Verb::Ps { id: id(matches)?, json: is_json(matches), options: words(matches, "OPTION") },
+        "checkpoint" => Verb::Checkpoint { id: id(matches)?, options: criu::checkpoint(matches)? },
+        "restore" => Verb::Restore(criu::restore(matches)?),
         "spec" => Verb::Spec { bundle: bundle(matches)?, rootless: matches.get_flag("rootless") },
         "explain" => Verb::Explain {
             bundle: bundle(matches)?,

@@ -65,11 +65,13 @@ pub enum Step {
     Executable,
     /// Signals sent to a container.
     Kill,
+    /// Checkpoint and restore by CRIU.
+    Criu,
 }
 
 impl Step {
     /// Every step, for docs and the test that the codes are unique.
-    pub const ALL: [Step; 24] = [
+    pub const ALL: [Step; 25] = [
         Step::Usage,
         Step::Spec,
         Step::State,
@@ -94,6 +96,7 @@ impl Step {
         Step::NetDevice,
         Step::Executable,
         Step::Kill,
+        Step::Criu,
     ];
 
     /// The stable code of this kind of error, as docs/errors.md lists it.
@@ -123,6 +126,7 @@ impl Step {
             Step::Resctrl => "HULL-E022",
             Step::Executable => "HULL-E080",
             Step::Kill => "HULL-E090",
+            Step::Criu => "HULL-E100",
         }
     }
 }

@@ -3,12 +3,13 @@
 //! The data flow is one line: `config.json -> spec -> plan (pure) -> lifecycle (setup and init) -> sys`.
 //! [`spec`] is the config as written, [`plan`] what will be done, [`lifecycle`] what happens in order (its
 //! `create.rs` shows every handover between the two processes), [`steps`] do one thing to the kernel each,
-//! [`cgroup`] owns the cgroup tree, [`sys`] is the only place with `unsafe`, [`commands`] is a thin verb a file.
+//! [`cgroup`] owns the cgroup tree, [`criu`] speaks to CRIU, [`sys`] is the only place with `unsafe`, [`commands`] is a thin verb a file.
 
 pub mod cgroup;
 pub mod check;
 pub mod cli;
 pub mod commands;
+pub mod criu;
 pub mod doctor;
 pub mod error;
 pub mod host;

@@ -118,6 +118,67 @@ const UPDATE: &[Opt] = &[
     option("mem-bw-schema", None, "SCHEMA", "Intel RDT: memory bandwidth, such as MB:0=50"),
 ];
 
+const IMAGE_PATH: Opt = option("image-path", None, "DIR", "the directory of the image [default: checkpoint]");
+const WORK_PATH: Opt = option("work-path", None, "DIR", "where CRIU writes its log [default: the image's directory]");
+const TCP_ESTABLISHED: Opt = switch("tcp-established", None, "with open TCP connections");
+const EXT_UNIX_SK: Opt = switch("ext-unix-sk", None, "with unix sockets whose other end is outside");
+const SHELL_JOB: Opt = switch("shell-job", None, "with a terminal that is the caller's");
+const LAZY_PAGES: Opt = switch("lazy-pages", None, "bring memory later, when it is used");
+const FILE_LOCKS: Opt = switch("file-locks", None, "with file locks");
+const CGROUPS_MODE: Opt = choice(
+    "manage-cgroups-mode",
+    None,
+    &["soft", "full", "strict", "ignore"],
+    "what CRIU does with cgroups [default: soft]",
+);
+const EMPTY_NS: Opt = option("empty-ns", None, "KIND", "make this namespace without what was in it: network");
+const AUTO_DEDUP: Opt = switch("auto-dedup", None, "keep each page of memory once");
+const LINK_REMAP: Opt = switch("link-remap", None, "with files that have been unlinked");
+
+const CHECKPOINT: &[Opt] = &[
+    IMAGE_PATH,
+    WORK_PATH,
+    option("parent-path", None, "DIR", "an earlier image, relative to this one: write what has changed since"),
+    switch("leave-running", None, "let the container go on"),
+    TCP_ESTABLISHED,
+    switch("tcp-skip-in-flight", None, "leave out connections that are being made"),
+    LINK_REMAP,
+    EXT_UNIX_SK,
+    SHELL_JOB,
+    LAZY_PAGES,
+    option("status-fd", None, "N", "with --lazy-pages: a descriptor that gets a NUL when pages can be fetched"),
+    option("page-server", None, "ADDRESS:PORT", "send memory to a page server"),
+    FILE_LOCKS,
+    switch("pre-dump", None, "write only memory, and let the container go on"),
+    CGROUPS_MODE,
+    EMPTY_NS,
+    AUTO_DEDUP,
+];
+
+const RESTORE: &[Opt] = &[
+    BUNDLE,
+    CONSOLE_SOCKET,
+    PID_FILE,
+    PIDFD_SOCKET,
+    NO_PIVOT,
+    IMAGE_PATH,
+    WORK_PATH,
+    TCP_ESTABLISHED,
+    switch("tcp-close", None, "close TCP connections that were open"),
+    LINK_REMAP,
+    EXT_UNIX_SK,
+    SHELL_JOB,
+    LAZY_PAGES,
+    FILE_LOCKS,
+    CGROUPS_MODE,
+    EMPTY_NS,
+    AUTO_DEDUP,
+    option("lsm-profile", None, "TYPE:NAME", "the label that the processes get, such as apparmor:web"),
+    option("lsm-mount-context", None, "CONTEXT", "the context that mounts get"),
+    switch("detach", Some('d'), "return as soon as the container runs"),
+    switch("no-subreaper", None, "do not adopt orphans of the container"),
+];
+
 /// Every verb, in the order of the help.
 pub const VERBS: &[Verb] = &[
     Verb {
@@ -264,6 +325,22 @@ pub const VERBS: &[Verb] = &[
         positionals: &[("ID", Count::Any, "the containers' ids [default: all that run]")],
         stops: false,
         example: "hull stats --no-stream",
+    },
+    Verb {
+        name: "checkpoint",
+        about: "write a running container to files by CRIU, and end it",
+        options: CHECKPOINT,
+        positionals: &[ID],
+        stops: false,
+        example: "hull checkpoint --image-path /srv/web/image web",
+    },
+    Verb {
+        name: "restore",
+        about: "bring a container back from the files that checkpoint wrote",
+        options: RESTORE,
+        positionals: &[ID],
+        stops: false,
+        example: "hull restore --detach --bundle /srv/web --image-path /srv/web/image web",
     },
     Verb {
         name: "spec",

@@ -13,6 +13,7 @@ use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::lifecycle::Globals;
 
 pub mod check;
+pub mod checkpoint;
 pub mod create;
 pub mod delete;
 pub mod doctor;
@@ -23,6 +24,7 @@ pub mod kill;
 pub mod list;
 pub mod pause;
 pub mod ps;
+pub mod restore;
 pub mod resume;
 pub mod run;
 pub mod spec;
@@ -50,7 +52,7 @@ impl From<String> for Done {
 /// Does what the command line says.
 pub fn execute(invocation: Invocation) -> Result<Done> {
     let Invocation { globals, own_root, verb } = invocation;
-    if own_root && matches!(verb, Verb::Create(_) | Verb::Run(_)) {
+    if own_root && matches!(verb, Verb::Create(_) | Verb::Run(_) | Verb::Restore(_)) {
         make_own_root(&globals)?;
     }
     match verb {
@@ -67,6 +69,8 @@ pub fn execute(invocation: Invocation) -> Result<Done> {
         Verb::Stats { ids, json, interval, stream } => stats::stats(&globals, &ids, json, interval, stream),
         Verb::Update { id, options } => update::update(&globals, &id, &options),
         Verb::Ps { id, json, options } => ps::ps(&globals, &id, json, options),
+        Verb::Checkpoint { id, options } => checkpoint::checkpoint(&globals, &id, &options),
+        Verb::Restore(options) => restore::restore(&globals, &options),
         Verb::Spec { bundle, rootless } => spec::spec(&bundle, rootless),
         Verb::Explain { bundle, config, userns_self, format } => {
             explain::explain(&globals, &bundle, config.as_deref(), userns_self, format)

@@ -69,7 +69,8 @@ pub fn again_from_copy(error: Error, options: &CreateOptions) -> Error {
 /// Everything that is known before anything is touched.
 #[derive(Debug)]
 pub struct Prepared {
-    text: Text,
+    /// config.json.
+    pub text: Text,
     /// What will be done.
     pub plan: Plan,
     last_cap: u32,
@@ -420,6 +421,7 @@ fn init_steps(
         steps::process::take_terminal(terminal.peer.as_fd())?;
     }
     steps::process::replace_stdio(stdio)?;
+    steps::process::own_null()?;
     let env = steps::process::environment(process);
     steps::process::chown_stdio(process.user.uid, process.terminal)?;
     steps::process::change_directory(&process.cwd)?;
@@ -615,7 +617,8 @@ fn init_state(plan: &Plan, host_pid: i32) -> Result<State> {
     Ok(state)
 }
 
-fn intent(plan: &Plan) -> Intent {
+/// What the first state says.
+pub fn intent(plan: &Plan) -> Intent {
     Intent {
         bundle: plan.bundle.clone(),
         rootfs: plan.rootfs.path.clone(),

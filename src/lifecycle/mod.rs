@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::plan::CgroupManager;
 
+pub mod checkpoint;
 pub mod create;
 pub mod delete;
 pub mod engine;
@@ -13,6 +14,7 @@ pub mod kill;
 pub mod notify;
 pub mod pause;
 pub mod ps;
+pub mod restore;
 pub mod run;
 pub mod spawn;
 pub mod start;

@@ -127,6 +127,8 @@ pub enum Stage {
     Creating,
     /// Done.
     Created,
+    /// Made from an image, and running: its init never called execve.
+    Restored,
 }
 
 /// state.json.
@@ -219,10 +221,10 @@ impl State {
         let alive = self.init.and_then(Process::stat);
         match (self.stage, alive) {
             (Stage::Creating, _) if self.creator.alive() => Status::Creating,
-            (Stage::Creating, _) | (Stage::Created, None) => Status::Stopped,
-            (Stage::Created, Some(_)) if cgroup::is_frozen(&self.cgroup) => Status::Paused,
+            (Stage::Creating, _) | (_, None) => Status::Stopped,
+            (_, Some(_)) if cgroup::is_frozen(&self.cgroup) => Status::Paused,
             (Stage::Created, Some(stat)) if stat.flags & PF_FORKNOEXEC != 0 => Status::Created,
-            (Stage::Created, Some(_)) => Status::Running,
+            (_, Some(_)) => Status::Running,
         }
     }
 

@@ -24,6 +24,7 @@ use seccomp::Filter;
 use sysctl::Sysctl;
 
 pub mod cgroup;
+pub mod criu;
 pub mod devices;
 pub mod explain;
 pub mod hooks;

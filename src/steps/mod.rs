@@ -14,6 +14,7 @@ pub mod netlink;
 pub mod path;
 pub mod process;
 pub mod procfs;
+pub mod restored;
 pub mod rootfs;
 pub mod seccomp;
 pub mod sysctl;

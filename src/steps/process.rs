@@ -507,6 +507,30 @@ pub fn replace_stdio(stdio: [Option<std::os::fd::OwnedFd>; 3]) -> Result<()> {
     Ok(())
 }
 
+/// The host's /dev/null as stdin, stdout or stderr becomes the container's own: no mount of the host stays open through
+/// it, and CRIU, which knows files by their place in the container, can write it down.
+pub fn own_null() -> Result<()> {
+    let is_null = |stat: &rustix::fs::Stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == rustix::fs::makedev(1, 3)
+    };
+    for number in 0..3 {
+        let fd = sys::process::standard(number);
+        let subject = || format!("make file descriptor {number} the container's own /dev/null");
+        if !is_null(&rustix::fs::fstat(fd).err_at(Step::Process, "fstat", subject)?) {
+            continue;
+        }
+        let access = rustix::fs::fcntl_getfl(fd).err_at(Step::Process, "fcntl(F_GETFL)", subject)? & OFlags::ACCMODE;
+        // A container without one keeps the host's. What lies there instead must not keep the open waiting.
+        let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let Ok(own) = rustix::fs::open("/dev/null", flags, Mode::empty()) else { continue };
+        if is_null(&rustix::fs::fstat(&own).err_at(Step::Process, "fstat", subject)?) {
+            rustix::fs::fcntl_setfl(&own, access).err_at(Step::Process, "fcntl(F_SETFL)", subject)?;
+            sys::process::replace_standard(own.as_fd(), number).err_at(Step::Process, "dup2", subject)?;
+        }
+    }
+    Ok(())
+}
+
 /// The environment, with HOME from the container's /etc/passwd where config.json has none.
 pub fn environment(process: &Process) -> Vec<CString> {
     let mut env = process.env.clone();

@@ -1,0 +1,301 @@
+//! `checkpoint`: CRIU writes the container's processes down, and ends them unless they are to go on.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::state::{State, StateDir, Status};
+use super::{Globals, delete};
+use crate::cgroup;
+use crate::criu::protobuf::Writer;
+use crate::criu::{self, Criu, Kind as Request};
+use crate::error::{ErrAt, Error, Result, Step, show};
+use crate::host::HostFacts;
+use crate::plan::criu::externals;
+use crate::plan::namespaces::Kind;
+use crate::plan::{CgroupManager, Options, Plan};
+use crate::spec::load;
+
+/// Where the container's stdio led to, so that restore can put its own in the same place.
+pub const DESCRIPTORS: &str = "descriptors.json";
+
+/// What CRIU does with cgroups (criu_cg_mode).
+pub const CGROUP_MODES: [(&str, i64); 4] = [("ignore", 0), ("soft", 3), ("full", 4), ("strict", 5)];
+
+/// What checkpoint and restore have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CriuOptions {
+    /// --image-path: where the image is.
+    pub images: PathBuf,
+    /// --work-path: where CRIU's log goes; absent: beside the image.
+    pub work: Option<PathBuf>,
+    /// --tcp-established
+    pub tcp_established: bool,
+    /// --tcp-skip-in-flight
+    pub tcp_skip_in_flight: bool,
+    /// --tcp-close
+    pub tcp_close: bool,
+    /// --link-remap
+    pub link_remap: bool,
+    /// --ext-unix-sk
+    pub ext_unix_sk: bool,
+    /// --shell-job
+    pub shell_job: bool,
+    /// --lazy-pages
+    pub lazy_pages: bool,
+    /// --file-locks
+    pub file_locks: bool,
+    /// --auto-dedup
+    pub auto_dedup: bool,
+    /// --manage-cgroups-mode, as CRIU counts; absent: soft.
+    pub cgroups: Option<i64>,
+    /// --empty-ns, as CLONE_NEW*.
+    pub empty_namespaces: i64,
+    /// --lsm-profile
+    pub lsm_profile: Option<String>,
+    /// --lsm-mount-context
+    pub lsm_mount_context: Option<String>,
+}
+
+/// The options of checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CheckpointOptions {
+    /// Those that restore has too.
+    pub criu: CriuOptions,
+    /// --leave-running
+    pub leave_running: bool,
+    /// --pre-dump
+    pub pre_dump: bool,
+    /// --parent-path: an earlier image, relative to this one.
+    pub parent: Option<String>,
+    /// --page-server ADDRESS:PORT
+    pub page_server: Option<(String, u16)>,
+    /// --status-fd
+    pub status_fd: Option<i32>,
+}
+
+/// Writes a running or paused container down.
+pub fn checkpoint(globals: &Globals, id: &str, options: &CheckpointOptions) -> Result<()> {
+    let dir = StateDir::open(&globals.root, id)?;
+    dir.lock()?;
+    let state = dir.load()?.ok_or_else(|| Error::status("container not running"))?;
+    match state.status() {
+        Status::Running | Status::Paused => {}
+        status => {
+            return Err(Error::status(format!("a container that is {} cannot be checkpointed", status.as_str())));
+        }
+    }
+    let Some(init) = state.init else { return Err(Error::status("container not running")) };
+    let text = dir.load_config()?;
+    let plan = plan_of(&text, &state)?;
+    let files = Files::open(&options.criu, true)?;
+    let stdio = descriptors(init.pid);
+    if !options.pre_dump {
+        let path = options.criu.images.join(DESCRIPTORS);
+        let text = serde_json::to_vec(&stdio).expect("texts are plain data");
+        std::fs::write(&path, text).err_at(Step::Criu, "open", || format!("write {}", show(&path)))?;
+    }
+
+    let mut request = common(&plan, &options.criu, &files, "dump.log");
+    request.number(2, init.pid).text(13, &plan.rootfs.path.to_string_lossy());
+    request.number(3, options.leave_running || options.pre_dump).number(50, true);
+    if let Some(parent) = &options.parent {
+        request.text(14, parent);
+    }
+    // Memory that changes is tracked for the images that follow.
+    request.number(15, options.pre_dump);
+    if let Some((address, port)) = &options.page_server {
+        let mut server = Writer::default();
+        server.text(1, address).number(2, i64::from(*port));
+        request.message(11, &server);
+    }
+    if let Some(fd) = options.status_fd {
+        request.number(49, fd);
+    }
+    if let Some(freezer) = freezer(&state) {
+        request.text(44, &freezer.to_string_lossy());
+    }
+    let files_of_the_host = stdio.iter().filter(|name| name.starts_with("file["));
+    for external in external_mounts(&plan, init.pid)?.iter().chain(files_of_the_host) {
+        request.text(37, external);
+    }
+    for (kind, name) in EXTERNAL_NAMESPACES {
+        if plan.namespaces.joins(kind) {
+            let path = format!("/proc/{}/ns/{name}", init.pid);
+            let inode = std::fs::metadata(&path).err_at(Step::Criu, "stat", || format!("find {path}"))?.ino();
+            request.text(37, &format!("{name}[{inode}]:hull-{name}"));
+        }
+    }
+
+    let criu = Criu::spawn(|| Ok(files.borrow().to_vec()))?;
+    let kind = if options.pre_dump { Request::PreDump } else { Request::Dump };
+    let result = criu.ask(kind, &request).and_then(|()| {
+        loop {
+            let (answer, _) = criu.answer()?;
+            match (&answer.step, answer.success) {
+                (Some(_), _) => criu.reply(true)?,
+                (None, true) => return Ok(()),
+                (None, false) => return Err(criu::failed("checkpoint", &answer, &files.log("dump.log"))),
+            }
+        }
+    });
+    criu.end();
+    result?;
+    if options.leave_running || options.pre_dump {
+        return Ok(());
+    }
+    delete::remove(&dir, &state)
+}
+
+/// The namespaces that may be other containers': joined by path, they are found again by path at restore.
+pub const EXTERNAL_NAMESPACES: [(Kind, &str); 2] = [(Kind::Network, "net"), (Kind::Pid, "pid")];
+
+/// The plan of a container that exists, from the copy of its config.
+fn plan_of(text: &load::Text, state: &State) -> Result<Plan> {
+    let (spec, _) = load::parse(text)?;
+    let systemd = state.cgroup.unit.is_some();
+    let manager = if systemd { CgroupManager::Systemd } else { CgroupManager::Cgroupfs };
+    let options = Options {
+        id: state.id.clone(),
+        bundle: state.bundle.clone(),
+        console_socket: spec.process.as_ref().is_some_and(|process| process.terminal),
+        detached: true,
+        cgroup_manager: manager,
+        ..Options::default()
+    };
+    Plan::new(&spec, &HostFacts::probe_for(&spec, manager)?, &options)
+}
+
+/// The directories of the image and of the log.
+pub struct Files {
+    images: OwnedFd,
+    work: OwnedFd,
+    work_path: PathBuf,
+}
+
+impl Files {
+    /// Opens them; `make` those that are missing.
+    pub fn open(options: &CriuOptions, make: bool) -> Result<Files> {
+        let work_path = options.work.clone().unwrap_or_else(|| options.images.clone());
+        Ok(Files { images: directory(&options.images, make)?, work: directory(&work_path, true)?, work_path })
+    }
+
+    /// What CRIU gets.
+    pub fn borrow(&self) -> [std::os::fd::BorrowedFd<'_>; 2] {
+        [self.images.as_fd(), self.work.as_fd()]
+    }
+
+    /// Opens the directory of the log once more under the same number, after this process has entered another mount
+    /// namespace: CRIU mounts beneath it, which the kernel allows in one's own namespace only.
+    pub fn reopen(&mut self) -> Result<()> {
+        let work = directory(&self.work_path, false)?;
+        rustix::io::dup2(&work, &mut self.work).err_at(Step::Criu, "dup2", || format!("open {}", show(&self.work_path)))
+    }
+
+    /// Where a log is.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.work_path.join(name)
+    }
+}
+
+fn directory(path: &Path, make: bool) -> Result<OwnedFd> {
+    if make {
+        // Images hold the memory of the processes: nobody else's business.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .err_at(Step::Criu, "mkdir", || format!("make {}", show(path)))?;
+    }
+    use rustix::fs::{Mode, OFlags};
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).err_at(
+        Step::Criu,
+        "open",
+        || format!("open {}", show(path)),
+    )
+}
+
+/// CRIU's own options from a file, which win over hull's: named by the annotation, or the machine's.
+fn configuration(plan: &Plan) -> Option<String> {
+    let named = plan.annotations.iter().find(|(name, _)| name == "org.criu.config").map(|(_, path)| path.clone());
+    let default = "/etc/criu/hull.conf";
+    named.filter(|path| !path.is_empty()).or_else(|| Path::new(default).exists().then(|| default.into()))
+}
+
+/// criu_opts, as far as both verbs have them.
+pub fn common(plan: &Plan, options: &CriuOptions, files: &Files, log: &str) -> Writer {
+    let mut request = Writer::default();
+    request.number(1, files.images.as_raw_fd()).number(17, files.work.as_raw_fd());
+    request.number(9, 4).text(10, log);
+    for (field, on) in [
+        (4, options.ext_unix_sk),
+        (5, options.tcp_established),
+        (7, options.shell_job),
+        (8, options.file_locks),
+        (16, options.auto_dedup),
+        (18, options.link_remap),
+        (46, options.tcp_skip_in_flight),
+        (48, options.lazy_pages),
+        (52, options.tcp_close),
+        // It asks hull at each of its steps.
+        (12, true),
+        (24, true),
+    ] {
+        request.number(field, on);
+    }
+    request.number(34, options.cgroups.unwrap_or(3));
+    if options.empty_namespaces != 0 {
+        request.number(38, options.empty_namespaces);
+    }
+    let texts = [(51, &configuration(plan)), (53, &options.lsm_profile), (63, &options.lsm_mount_context)];
+    for (field, text) in texts {
+        if let Some(text) = text {
+            request.text(field, text);
+        }
+    }
+    request
+}
+
+/// The cgroup whose freezer CRIU shall use: all processes stop at once, and a paused container can be written down.
+fn freezer(state: &State) -> Option<PathBuf> {
+    let trees = &state.cgroup.trees;
+    let v1 = trees.iter().find(|tree| tree.controllers.iter().any(|name| name == "freezer"));
+    let v2 = || trees.iter().find(|tree: &&cgroup::SavedTree| tree.v2 && trees.iter().all(|tree| tree.v2));
+    v1.or_else(v2).map(|tree| tree.directory.clone())
+}
+
+/// `mnt[WHERE]:KEY` for what belongs to the host.
+fn external_mounts(plan: &Plan, pid: i32) -> Result<Vec<String>> {
+    let path = format!("/proc/{pid}/mountinfo");
+    let table = std::fs::read_to_string(&path).err_at(Step::Criu, "open", || format!("read {path}"))?;
+    // A masked file is covered by the host's /dev/null; a masked directory by a tmpfs of the container's own.
+    let files: BTreeSet<&str> = table
+        .lines()
+        .filter_map(|line| line.split_once(" - "))
+        .filter(|(_, right)| !right.starts_with("tmpfs "))
+        .filter_map(|(left, _)| left.split(' ').nth(4))
+        .collect();
+    let externals = externals(plan).into_iter().filter(|external| {
+        !external.mask || external.destination.as_path().to_str().is_some_and(|path| files.contains(path))
+    });
+    Ok(externals
+        .map(|external| format!("mnt[{}]:{}", external.destination.as_path().display(), external.key))
+        .collect())
+}
+
+/// The names of the files behind the descriptors 0, 1 and 2, as CRIU calls them when it looks for what to inherit.
+fn descriptors(pid: i32) -> [String; 3] {
+    let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    [0, 1, 2].map(|fd| {
+        let path = format!("/proc/{pid}/fd/{fd}");
+        let own = |id: &str| mounts.lines().any(|line| line.split(' ').next() == Some(id));
+        let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
+        let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).unwrap_or_default().trim();
+        match (std::fs::metadata(&path), mount.parse::<u32>()) {
+            // A file of the host, where the engine wants the output.
+            (Ok(file), Ok(id)) if file.is_file() && !own(mount) => format!("file[{id:x}:{:x}]", file.ino()),
+            _ => std::fs::read_link(&path).map_or("/dev/null".into(), |path| path.to_string_lossy().into_owned()),
+        }
+    })
+}
