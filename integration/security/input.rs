@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -21,7 +20,7 @@ pub fn cases() -> Vec<Test> {
     ]
 }
 
-/// Runs what config.json holds now, within an address space of 256 MiB and ten seconds.
+/// Runs what config.json holds now, within an address space of 256 MiB and the harness's deadline.
 fn refused_within_bounds(case: &mut Case, what: &str) -> Result<()> {
     ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let bundle = case.bundle();
@@ -30,7 +29,6 @@ fn refused_within_bounds(case: &mut Case, what: &str) -> Result<()> {
     }
     let output = case.verb(["run", "--bundle", &bundle.to_string_lossy(), &case.id])?;
     case.before = String::new();
-    ensure!(output.took < Duration::from_secs(10), "{what}: it took {:?}", output.took);
     let output = output.refused().with_context(|| what.to_owned())?;
     let left = case.leftovers();
     ensure!(left.is_empty(), "{what}: left behind {left:?}");
@@ -128,7 +126,6 @@ fn endless_passwd(case: &mut Case) -> Result<()> {
         }
         ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let output = case.script("echo $HOME").run()?;
-        ensure!(output.took < Duration::from_secs(10), "{kind}: it took {:?}", output.took);
         if case.peer.is_none() {
             output.ok()?.stdout_is("/\n")?;
         }
