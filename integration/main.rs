@@ -17,6 +17,7 @@ mod crash;
 mod deny;
 mod devices;
 mod events;
+mod exec;
 mod explain;
 mod features;
 mod harness;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         events::cases(),
         process::cases(),
         attributes::cases(),
+        exec::cases(),
         mounts::cases(),
         namespaces::cases(),
         mountoptions::cases(),

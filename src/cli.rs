@@ -17,7 +17,7 @@ use crate::error::{Error, Result, Step, show};
 use crate::lifecycle::checkpoint::CheckpointOptions;
 use crate::lifecycle::restore::RestoreOptions;
 use crate::lifecycle::update::UpdateOptions;
-use crate::lifecycle::{CreateOptions, Globals};
+use crate::lifecycle::{CreateOptions, ExecOptions, Globals};
 use crate::log;
 use crate::plan::CgroupManager;
 
@@ -78,6 +78,7 @@ pub struct Invocation {
 pub enum Verb {
     Create(CreateOptions),
     Run(CreateOptions),
+    Exec(Box<ExecOptions>),
     Start { id: String },
     State { id: String },
     Kill { id: String, signal: i32, all: bool },
@@ -194,6 +195,9 @@ fn arg(opt: &'static Opt) -> Arg {
     match opt.value {
         None if opt.long == table::HELP.long => arg.action(ArgAction::Help),
         None => arg.action(ArgAction::SetTrue),
+        Some(name) if opt.many => {
+            arg.value_name(name).value_parser(OsStringValueParser::new()).action(ArgAction::Append)
+        }
         Some(name) if opt.values.is_empty() => arg.value_name(name).value_parser(OsStringValueParser::new()),
         Some(name) => arg.value_name(name).value_parser(PossibleValuesParser::new(opt.values)),
     }
@@ -247,6 +251,7 @@ fn verb_of(name: &str, matches: &ArgMatches) -> Result<Verb> {
             options.no_subreaper = matches.get_flag("no-subreaper");
             Verb::Run(options)
         }
+        "exec" => Verb::Exec(Box::new(exec_options(matches)?)),
         "start" => Verb::Start { id: id(matches)? },
         "state" => Verb::State { id: id(matches)? },
         "kill" => Verb::Kill {
@@ -300,13 +305,6 @@ fn create_options(matches: &ArgMatches) -> Result<CreateOptions> {
     let bundle = bundle(matches)?;
     // runc enters the bundle before it connects to a socket, but not before it writes the pid file.
     let socket = |name| path(matches, name).map(|socket| bundle.join(socket));
-    let preserve_fds = match matches.get_one::<OsString>("preserve-fds") {
-        None => 0,
-        Some(word) => word
-            .to_str()
-            .and_then(|word| word.parse().ok())
-            .ok_or_else(|| Error::usage(format!("option --preserve-fds is a number of descriptors, not {word:?}")))?,
-    };
     Ok(CreateOptions {
         id: id(matches)?,
         config: path(matches, "config"),
@@ -315,8 +313,8 @@ fn create_options(matches: &ArgMatches) -> Result<CreateOptions> {
         pidfd_socket: socket("pidfd-socket"),
         no_pivot: matches.get_flag("no-pivot"),
         no_new_keyring: matches.get_flag("no-new-keyring"),
-        preserve_fds,
         userns_self: matches.get_one::<String>("userns").is_some(),
+        preserve_fds: preserve_fds(matches)?,
         bundle,
         ..CreateOptions::default()
     })
@@ -340,6 +338,49 @@ fn is_json(matches: &ArgMatches) -> bool {
 
 fn words(matches: &ArgMatches, name: &str) -> Vec<OsString> {
     matches.get_many::<OsString>(name).unwrap_or_default().cloned().collect()
+}
+
+/// The numbers in them are read by the plan: what is wrong there has exec's own exit status.
+fn exec_options(matches: &ArgMatches) -> Result<ExecOptions> {
+    let text = |word: &OsString| {
+        word.to_str().map(str::to_owned).ok_or_else(|| Error::usage(format!("{word:?} is no UTF-8 text")))
+    };
+    let one = |name| matches.get_one::<OsString>(name).map(text).transpose();
+    let many = |name| matches.get_many::<OsString>(name).unwrap_or_default().map(text).collect::<Result<Vec<_>>>();
+    Ok(ExecOptions {
+        id: id(matches)?,
+        process: path(matches, "process"),
+        console_socket: path(matches, "console-socket"),
+        pid_file: path(matches, "pid-file"),
+        pidfd_socket: path(matches, "pidfd-socket"),
+        ignore_paused: matches.get_flag("ignore-paused"),
+        asked: crate::plan::exec::Options {
+            args: matches.get_many::<OsString>("ARG").unwrap_or_default().cloned().collect(),
+            cwd: one("cwd")?,
+            env: many("env")?,
+            tty: matches.get_flag("tty"),
+            user: one("user")?,
+            additional_gids: many("additional-gids")?,
+            process_label: one("process-label")?,
+            apparmor: one("apparmor")?,
+            no_new_privs: matches.get_flag("no-new-privs"),
+            caps: many("cap")?,
+            cgroup: many("cgroup")?,
+            detach: matches.get_flag("detach"),
+            console_socket: matches.contains_id("console-socket"),
+            preserve_fds: preserve_fds(matches)?,
+        },
+    })
+}
+
+fn preserve_fds(matches: &ArgMatches) -> Result<u32> {
+    match matches.get_one::<OsString>("preserve-fds") {
+        None => Ok(0),
+        Some(word) => word
+            .to_str()
+            .and_then(|word| word.parse().ok())
+            .ok_or_else(|| Error::usage(format!("option --preserve-fds is a number of descriptors, not {word:?}"))),
+    }
 }
 
 fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {

@@ -239,8 +239,8 @@ impl Error {
         self.errno == Some(errno.raw_os_error())
     }
 
-    /// The exit status of a verb that fails with this error: 1, as runc and crun have it. (`exec` maps failures before
-    /// its program runs to 255, see commands/exec.rs.)
+    /// The exit status of a verb that fails with this error: 1, as runc and crun have it. (`exec` gives 255 when
+    /// its program did not run, see commands/exec.rs.)
     pub fn exit_code(&self) -> i32 {
         1
     }

@@ -113,23 +113,33 @@ pub enum CgroupMode {
 impl HostFacts {
     /// Reads what the config's plan depends on, and no more.
     pub fn probe(spec: &Spec<'_>) -> Result<HostFacts> {
+        let resctrl = spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some());
+        Ok(HostFacts {
+            cgroup: CgroupFacts::probe()?,
+            resctrl: if resctrl { Resctrl::probe()? } else { None },
+            ..HostFacts::of_process(spec)
+        })
+    }
+
+    /// Reads what the process alone depends on: for exec, whose cgroups are there already.
+    pub fn of_process(spec: &Spec<'_>) -> HostFacts {
         let (bounding, last_cap) = bounding_set();
         let asks_for = |text: &Option<Str<'_>>| text.as_deref().is_some_and(|text| !text.is_empty());
         let process = spec.process.as_ref();
-        Ok(HostFacts {
+        HostFacts {
             euid: rustix::process::geteuid().as_raw(),
             egid: rustix::process::getegid().as_raw(),
             in_user_namespace: crate::cli::root::in_user_namespace(),
             audit_arch: crate::sys::arch::AUDIT_ARCH,
             bounding,
             last_cap,
-            cgroup: CgroupFacts::probe()?,
+            cgroup: CgroupFacts::default(),
             apparmor: process.is_some_and(|p| asks_for(&p.apparmor_profile)) && apparmor_enabled(),
             selinux: (process.is_some_and(|p| asks_for(&p.selinux_label))
                 || spec.linux.as_ref().is_some_and(|l| asks_for(&l.mount_label)))
                 && Path::new("/sys/fs/selinux/enforce").exists(),
-            resctrl: if spec.linux.as_ref().is_some_and(|l| l.intel_rdt.is_some()) { Resctrl::probe()? } else { None },
-        })
+            resctrl: None,
+        }
     }
 
     /// The same for a plan with this driver of cgroups: systemd's has its own root of them.

@@ -22,6 +22,8 @@ pub enum Side {
     Init,
     /// `hull start`.
     Start,
+    /// The process that `hull exec` adds to a container.
+    Joiner,
 }
 
 struct Trace {
@@ -39,7 +41,7 @@ pub fn open(path: &Path, side: Side) -> Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::APPEND | OFlags::CLOEXEC;
     let subject = || format!("write the trace {}", show(path));
     let fd = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).err_at(Step::State, "open", subject)?;
-    let names: Vec<String> = [Side::Setup, Side::Init, Side::Start]
+    let names: Vec<String> = [Side::Setup, Side::Init, Side::Start, Side::Joiner]
         .iter()
         .map(|side| {
             let name = format!("{side:?}").to_lowercase();

@@ -16,6 +16,7 @@ use crate::plan::cgroup::{Cgroup, Write, instead};
 
 mod dbus;
 mod directory;
+mod enter;
 mod freezer;
 mod oom;
 pub mod stats;
@@ -24,6 +25,7 @@ mod update;
 mod walk;
 
 use directory::{Directory, Enable};
+pub use enter::Places;
 pub use freezer::is_frozen;
 
 /// How long killing and removing may take before it is an error.

@@ -30,7 +30,7 @@ pub struct Line {
     pub mistake: Option<String>,
 }
 
-/// Options with their values, each once: the last counts. A switch has no value.
+/// Options with their values, each once (the last counts) but those of which many count. A switch has no value.
 #[derive(Debug, Default)]
 pub struct Found(Vec<(&'static Opt, OsString)>);
 
@@ -46,6 +46,9 @@ impl Found {
     }
 
     fn set(&mut self, opt: &'static Opt, value: Option<OsString>) {
+        if opt.many {
+            return self.0.extend(value.map(|value| (opt, value)));
+        }
         self.0.retain(|(known, _)| known.long != opt.long);
         if let Some(value) = value {
             self.0.push((opt, value));
@@ -267,6 +270,8 @@ mod tests {
             ("create -no-pivto web", "create --no-pivto -- web"),
             ("create -x web", "create -x -- web"),
             ("--nope state web", "--nope state -- web"),
+            ("exec -e A=1 --env=B=2 -e '' web env -e C", "exec --env=A=1 --env=B=2 -- web env -e C"),
+            ("exec -dt web sh -- -c", "exec --detach --tty -- web sh -- -c"),
             ("frobnicate -x y", "frobnicate -x -- y"),
         ];
         for (typed, wanted) in table {

@@ -14,6 +14,8 @@ pub struct Opt {
     pub value: Option<&'static str>,
     /// The values that it may have; empty: any.
     pub values: &'static [&'static str],
+    /// It may be repeated and each counts, where of others the last does.
+    pub many: bool,
     /// A line of help.
     pub help: &'static str,
 }
@@ -49,15 +51,19 @@ pub struct Verb {
 }
 
 const fn switch(long: &'static str, short: Option<char>, help: &'static str) -> Opt {
-    Opt { long, short, value: None, values: &[], help }
+    Opt { long, short, value: None, values: &[], many: false, help }
 }
 
 const fn option(long: &'static str, short: Option<char>, value: &'static str, help: &'static str) -> Opt {
-    Opt { long, short, value: Some(value), values: &[], help }
+    Opt { long, short, value: Some(value), values: &[], many: false, help }
 }
 
 const fn choice(long: &'static str, short: Option<char>, values: &'static [&'static str], help: &'static str) -> Opt {
-    Opt { long, short, value: Some("WORD"), values, help }
+    Opt { long, short, value: Some("WORD"), values, many: false, help }
+}
+
+const fn many(long: &'static str, short: Option<char>, value: &'static str, help: &'static str) -> Opt {
+    Opt { long, short, value: Some(value), values: &[], many: true, help }
 }
 
 /// Asks for help, everywhere.
@@ -227,6 +233,32 @@ pub const VERBS: &[Verb] = &[
         positionals: &[ID],
         stops: false,
         example: "hull run --bundle /srv/web web",
+    },
+    Verb {
+        name: "exec",
+        about: "run another program in a container; in the foreground wait for it and pass on its status",
+        options: &[
+            CONSOLE_SOCKET,
+            option("cwd", None, "DIR", "the working directory in the container"),
+            many("env", Some('e'), "NAME=VALUE", "add to the environment"),
+            switch("tty", Some('t'), "give it a terminal"),
+            option("user", Some('u'), "UID[:GID]", "run as these ids, numbers of the container"),
+            many("additional-gids", Some('g'), "GID", "add a supplementary group"),
+            option("process", Some('p'), "FILE", "read the process, args and all, from FILE (JSON, as in config.json)"),
+            switch("detach", Some('d'), "return as soon as the program runs"),
+            option("pid-file", None, "FILE", "write the pid of the program to FILE"),
+            option("pidfd-socket", None, "SOCKET", "send a pidfd of the program to SOCKET"),
+            option("process-label", None, "LABEL", "the SELinux label"),
+            option("apparmor", None, "PROFILE", "the AppArmor profile"),
+            switch("no-new-privs", None, "no privileges by execve"),
+            many("cap", Some('c'), "CAP", "add a capability to the bounding, effective and permitted sets"),
+            PRESERVE_FDS,
+            many("cgroup", None, "PATH", "join this cgroup below the container's; on v1 also CONTROLLER,...:PATH"),
+            switch("ignore-paused", None, "go into a paused container, to run when it is resumed"),
+        ],
+        positionals: &[ID, ("ARG", Count::Any, "the program and its arguments")],
+        stops: true,
+        example: "hull exec --env A=b web ls -l /",
     },
     Verb {
         name: "state",

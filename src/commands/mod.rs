@@ -18,6 +18,7 @@ pub mod create;
 pub mod delete;
 pub mod doctor;
 pub mod events;
+pub mod exec;
 pub mod explain;
 pub mod features;
 pub mod kill;
@@ -57,6 +58,7 @@ pub fn execute(invocation: Invocation) -> Result<Done> {
     }
     match verb {
         Verb::Create(options) => create::create(&globals, &options),
+        Verb::Exec(options) => exec::exec(&globals, &options),
         Verb::Run(options) => run::run(&globals, &options),
         Verb::Start { id } => start::start(&globals, &id),
         Verb::State { id } => state::state(&globals, &id),

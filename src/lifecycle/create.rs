@@ -242,7 +242,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
         (_, terminal) => terminal,
     };
     if let Some(seccomp) = plan.seccomp.as_ref().filter(|filter| filter.notify.is_some()) {
-        super::notify::hand_over(seccomp, &state, &fds)?;
+        super::notify::hand_over(seccomp, &state, Status::Creating, pid, &fds)?;
     }
     if let Some(scheduler) = plan.process.scheduler.as_ref().filter(|s| s.is_deadline()) {
         // SCHED_DEADLINE forbids fork: only now, when nothing is forked any more.
@@ -391,7 +391,7 @@ fn init_steps(
     steps::rootfs::enter(root.fd, &plan.rootfs)?;
     // ── Here: the container's root and mounts; still every capability.
     trace::step("15 terminal, sysctl, masked and read-only paths");
-    let terminal = process.terminal.then(|| steps::console::open(root, process.console_size)).transpose()?;
+    let terminal = process.terminal.then(|| steps::console::open(Some(root), process.console_size)).transpose()?;
     if let Some(proc) = &proc {
         steps::sysctl::set_all(proc, &plan.sysctls)?;
     }
@@ -424,7 +424,7 @@ fn init_steps(
     steps::process::own_null()?;
     let env = steps::process::environment(process);
     steps::process::chown_stdio(process.user.uid, process.terminal)?;
-    steps::process::change_directory(&process.cwd)?;
+    steps::process::make_and_change_directory(&process.cwd)?;
     steps::process::drop_bounding(process.capabilities.bounding, prepared.last_cap)?;
     steps::process::become_user(&process.user)?;
     // ── Here: the program's user; capabilities within its bounding set, for the steps that are left.
@@ -629,6 +629,7 @@ pub fn intent(plan: &Plan) -> Intent {
         host_mounts: !plan.namespaces.own(Kind::Mount),
         late_hooks: !(plan.hooks.poststart.is_empty() && plan.hooks.poststop.is_empty()),
         no_program: plan.process.args.is_empty(),
+        no_new_keyring: plan.no_new_keyring,
     }
 }
 

@@ -9,6 +9,7 @@ pub mod create;
 pub mod delete;
 pub mod engine;
 pub mod events;
+pub mod exec;
 pub mod foreground;
 pub mod kill;
 pub mod notify;
@@ -64,4 +65,23 @@ pub struct CreateOptions {
     pub keep: bool,
     /// run --no-subreaper.
     pub no_subreaper: bool,
+}
+
+/// The options of exec.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExecOptions {
+    /// The container's id, already checked.
+    pub id: String,
+    /// --process: the process as JSON, in place of the command line.
+    pub process: Option<PathBuf>,
+    /// --console-socket.
+    pub console_socket: Option<PathBuf>,
+    /// --pid-file.
+    pub pid_file: Option<PathBuf>,
+    /// --pidfd-socket.
+    pub pidfd_socket: Option<PathBuf>,
+    /// --ignore-paused.
+    pub ignore_paused: bool,
+    /// What is asked of the process itself.
+    pub asked: crate::plan::exec::Options,
 }

@@ -9,8 +9,8 @@ use super::state::{State, Status};
 use crate::error::{Error, Result, Step};
 use crate::plan::seccomp::Filter;
 
-/// Sends the container process state with the listener, the last of init's descriptors.
-pub fn hand_over(filter: &Filter, state: &State, fds: &[OwnedFd]) -> Result<()> {
+/// Sends the container process state with the listener of process `pid`, the last of its descriptors.
+pub fn hand_over(filter: &Filter, state: &State, status: Status, pid: i32, fds: &[OwnedFd]) -> Result<()> {
     let (Some(notify), Some(listener)) = (&filter.notify, fds.last()) else {
         return Err(Error::bug(Step::Seccomp, "a filter with SCMP_ACT_NOTIFY gave no listener"));
     };
@@ -25,11 +25,11 @@ pub fn hand_over(filter: &Filter, state: &State, fds: &[OwnedFd]) -> Result<()> 
         metadata: &'s str,
         state: Box<RawValue>,
     }
-    let json = String::from_utf8(state.to_json(Status::Creating)).unwrap_or_default();
+    let json = String::from_utf8(state.to_json(status)).unwrap_or_default();
     let message = ContainerProcessState {
         oci_version: crate::spec::VERSION,
         fds: ["seccompFd"],
-        pid: state.init.map_or(0, |init| init.pid),
+        pid,
         metadata: notify.metadata.as_deref().unwrap_or_default(),
         state: RawValue::from_string(json)
             .map_err(|e| Error::bug(Step::Seccomp, format!("the state is no JSON: {e}")))?,

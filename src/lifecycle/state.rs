@@ -168,6 +168,9 @@ pub struct State {
     /// It has no program: start refuses it.
     #[serde(default)]
     pub no_program: bool,
+    /// It keeps the session keyring of who called create, and exec that of its own caller.
+    #[serde(default)]
+    pub no_new_keyring: bool,
 }
 
 /// What is known of a container before it is made.
@@ -191,6 +194,8 @@ pub struct Intent {
     pub late_hooks: bool,
     /// config.json has no process.
     pub no_program: bool,
+    /// It gets no session keyring.
+    pub no_new_keyring: bool,
 }
 
 impl State {
@@ -213,6 +218,7 @@ impl State {
             host_mounts: intent.host_mounts,
             late_hooks: intent.late_hooks,
             no_program: intent.no_program,
+            no_new_keyring: intent.no_new_keyring,
         })
     }
 

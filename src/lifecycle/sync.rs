@@ -39,6 +39,8 @@ pub enum Sync {
 
 /// One packet holds this much: an error sentence with long paths fits; what does not is cut off by [`Channel::send`].
 const PACKET: usize = 8 << 10;
+/// So many characters of a longer sentence: also in JSON, with escapes, fewer bytes than [`crate::sys::shared::SIZE`].
+const MAX_SUBJECT: usize = 600;
 /// The kernel's bound on descriptors in one packet (SCM_MAX_FD).
 const MAX_FDS: usize = 253;
 
@@ -69,10 +71,8 @@ impl Channel {
         if body.len() > PACKET
             && let Sync::Failed(error) = sync
         {
-            let mut error = error.clone();
-            error.subject = error.subject.chars().take(2000).collect::<String>() + "...";
-            error.hint = None;
-            body = serde_json::to_vec(&(Sync::Failed(error), fds.len())).expect("sync points are plain data");
+            body = serde_json::to_vec(&(Sync::Failed(Box::new(cut(error))), fds.len()))
+                .expect("sync points are plain data");
         }
         send_packet(self.as_fd(), &body, &fds[..fds.len().min(MAX_FDS)])?;
         for batch in fds.get(MAX_FDS..).unwrap_or_default().chunks(MAX_FDS) {
@@ -101,6 +101,20 @@ impl Channel {
             sync => Ok(Some((sync, fds))),
         }
     }
+}
+
+/// An error as JSON of at most this many bytes.
+pub fn packed(error: &Error, room: usize) -> Vec<u8> {
+    let whole = serde_json::to_vec(error).unwrap_or_default();
+    if whole.len() <= room { whole } else { serde_json::to_vec(&cut(error)).unwrap_or_default() }
+}
+
+/// The beginning of a sentence that is too long.
+fn cut(error: &Error) -> Error {
+    let mut error = error.clone();
+    error.subject = error.subject.chars().take(MAX_SUBJECT).collect::<String>() + "...";
+    error.hint = None;
+    error
 }
 
 /// Sends one packet with descriptors over any unix socket; over a stream it may be a part, whose length is given.

@@ -23,9 +23,11 @@ use rootfs::Rootfs;
 use seccomp::Filter;
 use sysctl::Sysctl;
 
+pub mod affinity;
 pub mod cgroup;
 pub mod criu;
 pub mod devices;
+pub mod exec;
 pub mod explain;
 pub mod hooks;
 pub mod idmap;

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::str::FromStr;
 
 use super::Options;
+use super::affinity::Affinity;
 use super::idmap::{IdMaps, maps};
 use super::namespaces::{Kind, Namespaces};
 use crate::error::{Error, Result};
@@ -49,6 +50,8 @@ pub struct Process {
     pub io_priority: Option<i32>,
     /// Execution domain.
     pub personality: Option<u32>,
+    /// CPUs of processes that exec adds.
+    pub exec_affinity: Affinity,
 }
 
 /// Ids as the container sees them.
@@ -238,6 +241,7 @@ impl Process {
             scheduler: process.scheduler.as_ref().map(scheduler).transpose()?,
             io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
             personality: spec.linux.as_ref().and_then(|l| l.personality.as_ref()).map(personality).transpose()?,
+            exec_affinity: Affinity::new(process.exec_cpu_affinity.as_ref())?,
         })
     }
 }

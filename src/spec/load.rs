@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use super::json::Trail;
-use super::{Resources, Spec, Unknown};
+use super::{Process, Resources, Spec, Unknown};
 use crate::error::{Blame, ErrAt, Error, Result, Step, show};
 
 /// The longest config.json that is read: 16 MiB. 10,000 mounts need less than 2.
@@ -69,6 +69,19 @@ pub fn resources(text: &Text) -> Result<Resources<'_>> {
         crate::log::warn(unknown.to_string().replacen("config.json", "resources", 1));
     }
     Ok(parsed)
+}
+
+/// Understands the text of a process alone, as `exec --process` takes it; its errors and unknown properties name `file`.
+pub fn parse_process<'a>(text: &'a Text, file: &str) -> Result<(Process<'a>, Vec<String>)> {
+    Trail::reset();
+    let named = |sentence: String| sentence.replacen("config.json", file, 1);
+    match serde_json::from_str::<Process<'a>>(&text.0) {
+        Ok(process) => Ok((process, Trail::take_unknown().iter().map(|unknown| named(unknown.to_string())).collect())),
+        Err(error) => {
+            let error = Error::spec(Trail::pointer(), error);
+            Err(Error { subject: named(error.subject), ..error })
+        }
+    }
 }
 
 #[cfg(test)]

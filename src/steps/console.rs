@@ -25,8 +25,8 @@ pub struct Terminal {
     pub peer: OwnedFd,
 }
 
-/// Opens a terminal of the container's devpts, from inside its root, and binds it to /dev/console.
-pub fn open(root: Root<'_>, size: Option<(u16, u16)>) -> Result<Terminal> {
+/// Opens a terminal of the container's devpts, from inside its root, and binds it to /dev/console of init's `root`.
+pub fn open(root: Option<Root<'_>>, size: Option<(u16, u16)>) -> Result<Terminal> {
     let subject = || "open a terminal on /dev/pts/ptmx (/process/terminal)";
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
@@ -55,6 +55,8 @@ pub fn open(root: Root<'_>, size: Option<(u16, u16)>) -> Result<Terminal> {
             || "set the terminal's size (/process/consoleSize)",
         )?;
     }
-    super::devices::bind_console(root, peer.as_fd())?;
+    if let Some(root) = root {
+        super::devices::bind_console(root, peer.as_fd())?;
+    }
     Ok(Terminal { master, peer })
 }

@@ -155,6 +155,85 @@ pub fn enter_mounts_of(pidfd: BorrowedFd<'_>) -> Result<WayBack> {
     Ok(WayBack { namespaces: vec![(Kind::Mount, own)], cwd: Some(cwd) })
 }
 
+/// Those of `kinds` that a process has in common with the caller: its own user namespace nobody can join again (EINVAL).
+pub fn shared_with(pid: i32, kinds: u64) -> Result<u64> {
+    let mut shared = 0;
+    for (_, name, flag) in Kind::ALL.into_iter().filter(|(.., flag)| kinds & flag != 0) {
+        let file = file_of(name);
+        let subject = || format!("look at the {name} namespace of init, process {pid}");
+        let (its, own) = (format!("/proc/{pid}/ns/{file}"), format!("/proc/self/ns/{file}"));
+        let its = rustix::fs::stat(its).err_at(Step::Namespace, "stat", subject)?;
+        let own = rustix::fs::stat(own).err_at(Step::Namespace, "stat", subject)?;
+        if (its.st_dev, its.st_ino) == (own.st_dev, own.st_ino) {
+            shared |= flag;
+        }
+    }
+    Ok(shared)
+}
+
+/// The kernel's name of a namespace's file in /proc/PID/ns.
+fn file_of(name: &'static str) -> &'static str {
+    match name {
+        "network" => "net",
+        "mount" => "mnt",
+        name => name,
+    }
+}
+
+/// The time namespace of init: what it will be in once it executes its program, as long as it has not.
+pub fn time_of(pid: i32, executed: bool) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/{}", if executed { "time" } else { "time_for_children" });
+    open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .err_at(Step::Namespace, "open", || format!("open the time namespace {path}"))
+}
+
+/// Whether setgroups(2) is allowed in the user namespace of a process (user_namespaces(7)).
+pub fn setgroups_allowed(pid: i32) -> Result<bool> {
+    std::fs::read(format!("/proc/{pid}/setgroups")).map(|text| text.starts_with(b"allow")).err_at(
+        Step::Namespace,
+        "open",
+        || "ask whether the container's user namespace has groups",
+    )
+}
+
+/// The root of init, for a container that has no mount namespace.
+pub fn root_of(pid: i32) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open(format!("/proc/{pid}/root"), flags, Mode::empty()).err_at(
+        Step::Namespace,
+        "open",
+        || "open the container's root",
+    )
+}
+
+/// chroot(2) into a directory that is open.
+pub fn enter_root(root: BorrowedFd<'_>) -> Result<()> {
+    let subject = || "enter the container's root";
+    rustix::process::fchdir(root).err_at(Step::Namespace, "fchdir", subject)?;
+    rustix::process::chroot(".").err_at(Step::Namespace, "chroot", subject)
+}
+
+/// setns(2) into the namespaces of init, by its pidfd, all at once: one namespace's owner may be another's member.
+pub fn join_init(pidfd: BorrowedFd<'_>, flags: u64) -> Result<()> {
+    if flags == 0 {
+        return Ok(());
+    }
+    let kinds = ThreadNameSpaceType::from_bits_retain(flags as u32);
+    rustix::thread::move_into_thread_name_spaces(pidfd, kinds).err_at(Step::Namespace, "setns", || {
+        let names: Vec<_> = Kind::ALL.iter().filter(|row| flags & row.2 != 0).map(|row| row.1).collect();
+        format!("join the {} namespace of the container", names.join(", "))
+    })
+}
+
+/// setns(2) into a time namespace.
+pub fn join_time(time: BorrowedFd<'_>) -> Result<()> {
+    move_into_link_name_space(time, Some(LinkNameSpaceType::Time)).err_at(
+        Step::Namespace,
+        "setns",
+        || "join the time namespace of the container",
+    )
+}
+
 /// The user namespace of a process that setup has just mapped.
 pub fn user_namespace_of(pidfd: BorrowedFd<'_>) -> Result<OwnedFd> {
     let subject = || "open init's user namespace";

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::error::{Blame, ErrAt, Error, Result, Step};
+use crate::plan::affinity::CpuSet;
 use crate::plan::memory_policy::MemoryPolicy;
 use crate::plan::process::{Capabilities, Process, Rlimit, Scheduler, User};
 use crate::steps::path::{Root, RootfsPath};
@@ -174,6 +175,13 @@ pub fn set_capabilities(caps: &Capabilities) -> Result<()> {
     Ok(())
 }
 
+/// Whether this process has CAP_SYS_ADMIN in its user namespace.
+pub fn is_admin() -> Result<bool> {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let have = sys::process::permitted_capabilities().err_at(Step::Process, "capget", || "ask for CAP_SYS_ADMIN")?;
+    Ok(have & 1 << CAP_SYS_ADMIN != 0)
+}
+
 /// PR_SET_NO_NEW_PRIVS.
 pub fn no_new_privileges() -> Result<()> {
     rustix::thread::set_no_new_privs(true).err_at(
@@ -231,6 +239,43 @@ pub fn set_oom_score_adj(pid: i32, value: i32, forgive: bool) -> Result<bool> {
     }
 }
 
+/// oom_score_adj of this process, changed while a child is cloned that inherits it: the child's own file could not be
+/// written by an ordinary user once it is not dumpable.
+pub struct OomScore {
+    file: OwnedFd,
+    before: Vec<u8>,
+}
+
+impl OomScore {
+    /// Sets it; None, with a warning, where a rootless caller may not lower it.
+    pub fn lend(value: i32, forgive: bool) -> Result<Option<OomScore>> {
+        let subject = || format!("set oom_score_adj to {value} (/process/oomScoreAdj)");
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::open("/proc/self/oom_score_adj", flags, Mode::empty()).err_at(
+            Step::Process,
+            "open",
+            subject,
+        )?;
+        let mut before = vec![0; 16];
+        let len = rustix::io::read(&file, &mut before).err_at(Step::Process, "read", subject)?;
+        before.truncate(len);
+        match rustix::io::write(&file, value.to_string().as_bytes()) {
+            Ok(_) => Ok(Some(OomScore { file, before })),
+            Err(Errno::ACCESS | Errno::PERM) if forgive => {
+                crate::log::warn("/process/oomScoreAdj: not lowered, since hull may not (rootless)");
+                Ok(None)
+            }
+            Err(errno) => Err(Error::call(Step::Process, "write", errno, subject())
+                .hint("lowering it takes CAP_SYS_RESOURCE on the host")),
+        }
+    }
+
+    /// The child has been cloned: for a hull that stays, what the program is worth is not what its watcher is worth.
+    pub fn take_back(self) {
+        let _ = rustix::io::write(&self.file, &self.before);
+    }
+}
+
 /// sched_setattr(2) of a process.
 pub fn set_scheduler(pid: i32, scheduler: &Scheduler) -> Result<()> {
     let attr = sys::process::SchedAttr {
@@ -260,6 +305,15 @@ pub fn set_io_priority(pid: i32, priority: i32) -> Result<()> {
         Step::Process,
         "ioprio_set",
         || "set the I/O priority (/process/ioPriority)",
+    )
+}
+
+/// Lets this process run on these CPUs, as far as the cpuset of its cgroup allows.
+pub fn set_affinity(cpus: &CpuSet) -> Result<()> {
+    sys::process::set_affinity(&cpus.0).err_at(
+        Step::Process,
+        "sched_setaffinity",
+        || "set the CPUs to run on (/process/execCPUAffinity)",
     )
 }
 
@@ -305,18 +359,24 @@ pub fn set_labels(proc: &ProcFs, process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Goes to the working directory, made if it is missing, and proves that it lies inside the root: a directory that was
-/// left open outside (CVE-2024-21626) has no path that getcwd can give.
-pub fn change_directory(cwd: &str) -> Result<()> {
-    let subject = || format!("go to the working directory {cwd} (/process/cwd)");
-    match rustix::process::chdir(cwd) {
-        Ok(()) => {}
-        Err(Errno::NOENT) => {
+/// Goes to the working directory, made if it is missing.
+pub fn make_and_change_directory(cwd: &str) -> Result<()> {
+    match change_directory(cwd) {
+        Err(error) if error.is(Errno::NOENT) && error.call == "chdir" => {
             let directory = make_directory(cwd)?;
-            rustix::process::fchdir(directory).err_at(Step::Process, "fchdir", subject)?;
+            rustix::process::fchdir(directory)
+                .err_at(Step::Process, "fchdir", || format!("go to the working directory {cwd} (/process/cwd)"))?;
+            check_directory(cwd)
         }
-        Err(errno) => return Err(Error::call(Step::Process, "chdir", errno, subject())),
+        result => result,
     }
+}
+
+/// Goes to the working directory and proves that it lies inside the root: a directory that was left open outside
+/// (CVE-2024-21626) has no path that getcwd can give.
+pub fn change_directory(cwd: &str) -> Result<()> {
+    rustix::process::chdir(cwd)
+        .err_at(Step::Process, "chdir", || format!("go to the working directory {cwd} (/process/cwd)"))?;
     check_directory(cwd)
 }
 
@@ -494,7 +554,7 @@ pub fn take_terminal(terminal: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// Puts the descriptors that hull copies in the place of the caller's terminal.
-pub fn replace_stdio(stdio: [Option<std::os::fd::OwnedFd>; 3]) -> Result<()> {
+pub fn replace_stdio(stdio: [Option<OwnedFd>; 3]) -> Result<()> {
     for (number, fd) in (0..).zip(stdio) {
         if let Some(fd) = fd {
             sys::process::replace_standard(fd.as_fd(), number).err_at(

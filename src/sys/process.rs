@@ -138,6 +138,12 @@ pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) })
 }
 
+/// sched_setaffinity(2) of the caller: a mask of any length, which the kernel cuts to its own.
+pub fn set_affinity(mask: &[u64]) -> io::Result<()> {
+    // SAFETY: length and pointer are of one slice that lives until the call returns.
+    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(mask), mask.as_ptr()) })
+}
+
 /// close_range(2) with CLOSE_RANGE_CLOEXEC: every descriptor from `first` on ends at execve.
 pub fn cloexec_from(first: u32) -> io::Result<()> {
     // SAFETY: only numbers are passed; no descriptor is closed.

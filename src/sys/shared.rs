@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The size of the page.
 pub const SIZE: usize = 4096;
 
-/// A shared mapping of one memfd page: a length, then that many bytes.
+/// A shared mapping of one page: a length, then that many bytes.
 pub struct SharedPage(NonNull<u8>);
 
 impl SharedPage {
@@ -22,6 +22,25 @@ impl SharedPage {
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 fd.as_raw_fd(),
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(SharedPage(NonNull::new(address.cast()).expect("mmap gives no null page")))
+    }
+
+    /// A page for this process and the children that it clones from now on.
+    pub fn inherited() -> io::Result<SharedPage> {
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                SIZE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+                -1,
                 0,
             )
         };

@@ -1,0 +1,568 @@
+//! `exec`: a process joins a container. The two columns; every handover between setup and the joining process is in this
+//! file, in this order.
+//!
+//! ```text
+//!   setup (host, parent)                               joiner (becomes the program)
+//!   1 state, init's pidfd, plan; sockets, signals
+//!   2 cgroup: open; what the joiner inherits: first CPUs, oom_score_adj
+//!   3 run from a read-only view, not dumpable; join the pid namespace, without privilege the user namespace too
+//!   4 spawn: clone3(INTO_CGROUP, PIDFD) ────────────────┐
+//!   5 join cgroup if 4 could not; scheduler, io priority, raised limits by pid
+//!   6 ── Sync::Mapped (if 5 did anything) ────────────► 7 join the rest: user, mount, network, ...; become root there
+//!                                                         8 label, terminal, stdio owner, bounding set, user, final caps
+//!                                                           (noNewPrivileges false or NOTIFY: seccomp here)
+//!  10 terminal, seccomp agent, SCHED_DEADLINE ◄── Sync::Ready ── 9 (both only if there is one of them)
+//!  11 ── Sync::Created ──────────────────────────────► 12 rlimits; fds; seccomp; execve
+//!  13 the end of the channel: the program runs, or the page says why not
+//!  14 pid file, pidfd; in the foreground wait for the end
+//! ```
+//!
+//! The joiner is in the container's pid namespace from its first instruction on, so setup is already what must be seen of
+//! it: not dumpable, and run from a view that nothing can write to. A paused container gives no answer: with
+//! --ignore-paused the joiner is left in it, and runs when it is resumed.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use super::foreground::{Foreground, Stdio};
+use super::state::{Process, State, StateDir, Status, has_executed};
+use super::sync::{self, Channel, Sync, pair};
+use super::{ExecOptions, Globals, engine, spawn};
+use crate::cgroup::{self, Handle, Places};
+use crate::error::{ErrAt, Error, Result, Step};
+use crate::host::HostFacts;
+use crate::plan::affinity::CpuSet;
+use crate::plan::exec::{Container, Exec, from_file, from_options};
+use crate::plan::namespaces::Kind;
+use crate::spec::load;
+use crate::steps::exe::View;
+use crate::steps::process::OomScore;
+use crate::steps::{self, hooks, procfs::ProcFs};
+use crate::sys::clone::{Cloned, execve, exit_now};
+use crate::sys::shared::SharedPage;
+use crate::trace::{self, Side};
+
+/// Runs a program in a container; in the foreground waits for it and gives its exit status.
+pub fn exec(globals: &Globals, options: &ExecOptions) -> Result<i32> {
+    let result = prepare(globals, options).and_then(|prepared| setup(&prepared, options));
+    trace::close(true);
+    result.map_err(|error| steps::exe::again_from_copy(error, options.asked.preserve_fds))
+}
+
+/// Everything that is known before anything is touched.
+struct Prepared {
+    state: State,
+    init: Process,
+    pidfd: OwnedFd,
+    plan: Exec,
+    last_cap: u32,
+    /// init runs its program already.
+    executed: bool,
+    frozen: bool,
+    forgiving: bool,
+}
+
+/// Looks at the container and makes the plan.
+fn prepare(globals: &Globals, options: &ExecOptions) -> Result<Prepared> {
+    if let Some(path) = &globals.trace {
+        trace::open(path, Side::Setup)?;
+    }
+    trace::step("1 read the state and the copy of config.json, make the plan");
+    // What the caller left open stays out of the container.
+    steps::process::check_preserved(options.asked.preserve_fds)?;
+    crate::sys::process::cloexec_from(3).err_at(
+        Step::Process,
+        "close_range",
+        || "keep the caller's descriptors out of the container",
+    )?;
+    let dir = StateDir::open(&globals.root, &options.id)?;
+    let state = dir.load()?.ok_or_else(|| refused(Status::Creating))?;
+    let status = state.status();
+    match status {
+        Status::Created | Status::Running => {}
+        Status::Paused if options.ignore_paused => {}
+        status => return Err(refused(status)),
+    }
+    let init = state.init.ok_or_else(|| Error::bug(Step::State, "a created container without an init"))?;
+    let pidfd = init.open()?.ok_or_else(|| refused(Status::Stopped))?;
+
+    let text = dir.load_config()?;
+    let file = match &options.process {
+        Some(path) => Some((path.display().to_string(), load::read(path).map_err(|e| Error { hint: None, ..e })?)),
+        None => None,
+    };
+    let (mut spec, _) = load::parse(&text)?;
+    let container = spec.process.take().unwrap_or_default();
+    spec.process = Some(match &file {
+        None => from_options(&container, &options.asked)?,
+        Some((name, text)) => {
+            let (process, unknown) = load::parse_process(text, name)?;
+            unknown.into_iter().for_each(crate::log::warn);
+            from_file(&container, process)
+        }
+    });
+    let facts = HostFacts::of_process(&spec);
+    let own_user = spec.linux.iter().flat_map(|linux| &linux.namespaces).any(|n| n.kind.as_deref() == Some("user"));
+    let container = Container {
+        id: &options.id,
+        setgroups: !own_user || steps::namespaces::setgroups_allowed(init.pid)?,
+        frozen: status == Status::Paused,
+        no_new_keyring: state.no_new_keyring,
+    };
+    let plan = Exec::new(&spec, file.as_ref().map(|(name, _)| name.as_str()), &facts, container, &options.asked)?;
+    plan.notes.iter().for_each(crate::log::warn);
+    Ok(Prepared {
+        init,
+        pidfd,
+        plan,
+        last_cap: facts.last_cap,
+        executed: status != Status::Created && has_executed(init.pid) != Some(false),
+        frozen: status == Status::Paused,
+        forgiving: globals.rootless.unwrap_or_else(|| facts.rootless()),
+        state,
+    })
+}
+
+/// The words of runc, and for engines those that they match.
+fn refused(status: Status) -> Error {
+    match status {
+        Status::Paused => Error::status("cannot exec in a paused container (use --ignore-paused to override)"),
+        Status::Creating => Error::status("cannot exec in a container that is still being created"),
+        _ => Error::status("cannot exec in a stopped container: container not running"),
+    }
+}
+
+/// The left column. Here: the caller's privilege and the host's namespaces; from 3 on new children are the container's,
+/// and without privilege setup itself is in its user namespace, with the host's files as before.
+fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
+    let plan = &prepared.plan;
+
+    trace::step("1 sockets, signals");
+    let console = options.console_socket.as_deref().map(engine::connect_console).transpose()?;
+    let (mut foreground, stdio) = if options.asked.detach {
+        (None, Stdio::default())
+    } else {
+        let (foreground, stdio) = Foreground::prepare(plan.process.terminal, true)?;
+        (Some(foreground), stdio)
+    };
+    let (channel, joiner_channel) = pair()?;
+    let page = SharedPage::inherited().err_at(Step::Sync, "mmap", || "share a page with the joining process")?;
+
+    trace::step("2 open the cgroup, set what is inherited");
+    let cgroups = Places::open(&prepared.state.cgroup, &plan.cgroup)?;
+    let joins = Joins::open(prepared)?;
+    if let Some(cpus) = &plan.process.exec_affinity.initial {
+        steps::process::set_affinity(cpus)?;
+    }
+    let score =
+        plan.process.oom_score_adj.map(|value| OomScore::lend(value, prepared.forgiving)).transpose()?.flatten();
+
+    trace::step("3 run from a read-only view, join the pid namespace");
+    let view = match steps::exe::open_view()? {
+        View::ByInit => Some(View::ByInit),
+        view => steps::exe::protect(view).map(|()| None)?,
+    };
+    steps::process::not_dumpable()?;
+    steps::namespaces::join_init(prepared.pidfd.as_fd(), joins.by_setup).map_err(|error| prepared.explain(error))?;
+    steps::process::not_dumpable()?;
+
+    trace::step("4 clone the joining process");
+    let cloned = spawn::spawn(0, cgroups.clone_into(), "clone the joining process");
+    let (cloned, cloned_into) = cloned.map_err(|error| prepared.explain(error))?;
+    let waits = cgroups.joined_by_write(cloned_into) || prepared.sets_by_pid();
+    let (pid, pidfd) = match cloned {
+        Cloned::Child => {
+            // First of all what the container must never see: the directories of the host's cgroups.
+            drop(cgroups);
+            drop((channel, console, foreground));
+            joiner(prepared, Ends { channel: joiner_channel, page, joins, view, stdio, waits })
+        }
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(joiner_channel);
+    drop(stdio);
+    let child = Child { pid, pidfd: Some(pidfd) };
+    if let Some(score) = score {
+        score.take_back();
+    }
+
+    if waits {
+        trace::step("5 cgroup membership, attributes by pid");
+        cgroups.join(pid, cloned_into, prepared.init.pid).map_err(|error| prepared.explain(error))?;
+        prepared.state.rdt.as_ref().map_or(Ok(()), |rdt| rdt.join(pid))?;
+        attributes_by_pid(prepared, pid)?;
+        trace::step("6 let the joining process go on");
+        channel.send(&Sync::Mapped(pid), &[]).map_err(|error| prepared.died(&child, error))?;
+    }
+    drop(cgroups);
+
+    let mut terminal = None;
+    if plan.handover {
+        trace::step("10 wait for what the joining process hands on");
+        let Some((Sync::Ready, mut fds)) = prepared.recv(&channel, &child)? else {
+            return Err(prepared.how_it_died(&child));
+        };
+        terminal = plan.process.terminal.then(|| fds.remove(0));
+        if let (Some(socket), Some(master)) = (&console, &terminal) {
+            engine::send_terminal(socket, master)?;
+        }
+        if let Some(seccomp) = plan.seccomp.as_ref().filter(|filter| filter.notify.is_some()) {
+            super::notify::hand_over(seccomp, &prepared.state, Status::Running, pid, &fds)?;
+        }
+        if let Some(scheduler) = plan.process.scheduler.as_ref().filter(|s| s.is_deadline()) {
+            steps::process::set_scheduler(pid, scheduler)?;
+        }
+        trace::step("11 let the joining process execute");
+        channel.send(&Sync::Created, &[]).map_err(|error| prepared.died(&child, error))?;
+    }
+
+    if !prepared.frozen {
+        trace::step("13 wait for the execve");
+        prepared.outcome(&channel, &page, &child)?;
+    }
+    trace::step("14 pid file, pidfd");
+    if let Some(path) = &options.pidfd_socket {
+        engine::send_pidfd(path, "setns", child.pidfd())?;
+    }
+    if let Some(path) = &options.pid_file {
+        engine::write_pid_file(path, pid)?;
+    }
+    let pidfd = child.defuse();
+    let Some(foreground) = &mut foreground else { return Ok(0) };
+    trace::step("15 wait for the program");
+    let status = foreground.attend(Process { pid, start_time: 0 }, &pidfd, terminal)?;
+    // In a paused container the execve comes late: its error is still the answer.
+    match said(&page) {
+        Some(error) => Err(error),
+        None => Ok(status),
+    }
+}
+
+/// What the joining process takes over from setup's memory and descriptors.
+struct Ends {
+    channel: Channel,
+    page: SharedPage,
+    joins: Joins,
+    view: Option<View>,
+    stdio: Stdio,
+    /// setup does something to it first.
+    waits: bool,
+}
+
+/// The right column, to its end: it becomes the program, or says why not and leaves.
+fn joiner(prepared: &Prepared, ends: Ends) -> ! {
+    let Ends { channel, page, joins, view, stdio, waits } = ends;
+    let mut filtered = false;
+    let error = match joiner_steps(prepared, &channel, joins, view, stdio, waits, &mut filtered) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    if filtered {
+        // The filter may forbid sendmsg, but no plain write to memory.
+        page.store(&sync::packed(&error, crate::sys::shared::SIZE - 4));
+    } else {
+        let _ = channel.send(&Sync::Failed(Box::new(error)), &[]);
+    }
+    exit_now(1)
+}
+
+fn joiner_steps(
+    prepared: &Prepared,
+    channel: &Channel,
+    joins: Joins,
+    view: Option<View>,
+    stdio: Stdio,
+    waits: bool,
+    filtered: &mut bool,
+) -> Result<Infallible> {
+    let plan = &prepared.plan;
+    let process = &plan.process;
+
+    // ── Here: setup's ids and capabilities, the host's mounts; the container's pid namespace, where it can be seen.
+    trace::become_side(Side::Joiner);
+    trace::step("7 wait for the cgroup and attributes");
+    // In a paused container setup leaves before this line runs.
+    let dies_with_setup = !prepared.frozen;
+    if dies_with_setup {
+        steps::process::die_with_parent(true)?;
+    }
+    if waits {
+        let Some((Sync::Mapped(_), _)) = channel.recv()? else { return Err(sync::setup_gone()) };
+    }
+    trace::step("7 namespaces");
+    rustix::process::setsid().err_at(Step::Process, "setsid", || "begin a session")?;
+    // Before the mount namespace: what the container has on /proc is not to be trusted (CVE-2019-16884).
+    let proc = plan.needs_procfs().then(ProcFs::new).transpose()?;
+    if let Some(view) = view {
+        steps::namespaces::unshare(Kind::Mount.flag())?;
+        steps::exe::protect(view)?;
+    }
+    joins.enter(prepared)?;
+    // setns(user) changes the credentials, which makes a process dumpable again where fs.suid_dumpable says so.
+    steps::process::not_dumpable()?;
+    if let Some((uid, gid)) = plan.root_ids.filter(|_| joins.user) {
+        steps::process::become_root(uid, gid, plan.setgroups)?;
+        steps::process::not_dumpable()?;
+    }
+    drop(joins);
+    if dies_with_setup {
+        steps::process::die_with_parent(true)?;
+    }
+
+    // ── Here: root of the container's user namespace (the host's where it has none of its own); the container's root.
+    steps::process::set_affinity(process.exec_affinity.last.as_ref().unwrap_or(&CpuSet::all()))?;
+    trace::step("8 labels, terminal, stdio");
+    if let Some(proc) = proc {
+        steps::process::set_labels(&proc, process)?;
+    }
+    if !plan.no_new_keyring {
+        steps::process::join_keyring(&plan.id)?;
+    }
+    if let Some(policy) = &plan.memory_policy {
+        steps::process::set_memory_policy(policy)?;
+    }
+    if let Some(persona) = process.personality {
+        steps::process::set_personality(persona)?;
+    }
+    let terminal = process.terminal.then(|| steps::console::open(None, process.console_size)).transpose()?;
+    if let Some(terminal) = &terminal {
+        steps::process::take_terminal(terminal.peer.as_fd())?;
+    }
+    steps::process::replace_stdio(stdio)?;
+    let env = steps::process::environment(process);
+    steps::process::chown_stdio(process.user.uid, process.terminal)?;
+    steps::process::change_directory(&process.cwd)?;
+    trace::step("8 ids, capabilities");
+    steps::process::drop_bounding(process.capabilities.bounding, prepared.last_cap)?;
+    steps::process::become_user(&process.user)?;
+    // ── Here: the program's user; capabilities within its bounding set, for the steps that are left.
+    if dies_with_setup {
+        steps::process::die_with_parent(true)?;
+    }
+    steps::process::not_dumpable()?;
+    let program = steps::process::find_program(process)?;
+    let mut handed_on = Vec::new();
+    handed_on.extend(terminal.map(|terminal| terminal.master));
+    match &plan.seccomp {
+        Some(filter) if filter.notify.is_some() || !process.no_new_privileges => {
+            // Without no_new_privs loading takes CAP_SYS_ADMIN, which goes next. The profile must allow what is left:
+            // capset, prctl, sendmsg, recvmsg, getcwd, close_range, fcntl, prlimit64, rt_sigaction, rt_sigprocmask, execve.
+            if process.no_new_privileges {
+                steps::process::no_new_privileges()?;
+            }
+            *filtered = true;
+            handed_on.extend(steps::seccomp::load(filter)?);
+        }
+        _ => {}
+    }
+    steps::process::set_capabilities(&process.capabilities)?;
+    // ── Here: what the program will have, and no more.
+    if plan.handover {
+        trace::step("9 hand on the terminal and the listener");
+        let fds: Vec<_> = handed_on.iter().map(AsFd::as_fd).collect();
+        channel.send(&Sync::Ready, &fds)?;
+        let Some((Sync::Created, _)) = channel.recv()? else { return Err(sync::setup_gone()) };
+    }
+    drop(handed_on);
+
+    trace::step("12 limits, seccomp, execve");
+    steps::process::check_directory(&process.cwd)?;
+    let argv: Vec<_> = process.args.iter().map(AsRef::as_ref).collect();
+    let envp: Vec<_> = env.iter().map(AsRef::as_ref).collect();
+    trace::close(false);
+    crate::sys::signal::default_all();
+    steps::process::keep_preserved(plan.preserve_fds)?;
+    steps::process::set_rlimits(0, &process.rlimits)?;
+    // The last moment at which a program that nobody watches can still be prevented: after this setup may leave.
+    steps::process::die_with_parent(false)?;
+    crate::sys::signal::unblock_all().err_at(Step::Process, "sigprocmask", || "unblock the signals")?;
+    match &plan.seccomp {
+        None if process.no_new_privileges => steps::process::no_new_privileges()?,
+        Some(filter) if process.no_new_privileges && filter.notify.is_none() => {
+            steps::process::no_new_privileges()?;
+            // After this line only execve and plain memory writes follow: the profile needs to allow nothing else.
+            *filtered = true;
+            steps::seccomp::load(filter)?;
+        }
+        _ => {}
+    }
+    Err(steps::process::exec_error(&program, execve(&program, &argv, &envp)))
+}
+
+/// What of the container's namespaces is joined, and by whom.
+struct Joins {
+    /// CLONE_NEW* that setup joins before the clone.
+    by_setup: u64,
+    /// CLONE_NEW* that the joining process joins.
+    by_joiner: u64,
+    /// One of them is the user namespace.
+    user: bool,
+    time: Option<OwnedFd>,
+    /// The container's root, where it has no mount namespace.
+    root: Option<OwnedFd>,
+}
+
+impl Joins {
+    fn open(prepared: &Prepared) -> Result<Joins> {
+        let (plan, init) = (&prepared.plan, prepared.init.pid);
+        let (user, pid, time) = (Kind::User.flag(), Kind::Pid.flag(), Kind::Time.flag());
+        let shared = steps::namespaces::shared_with(init, plan.by_path | plan.namespaces & user);
+        let ours = plan.namespaces & !shared.map_err(|error| prepared.explain(error))?;
+        // A pid namespace is joined for children, so by setup; whoever has no privilege of the host needs that of the
+        // container's user namespace for it.
+        let unprivileged = ours & user != 0 && !steps::process::is_admin()?;
+        let by_setup = ours & if unprivileged { user | pid } else { pid };
+        Ok(Joins {
+            by_setup,
+            by_joiner: ours & !by_setup & !time,
+            user: ours & user != 0,
+            time: (ours & time != 0).then(|| steps::namespaces::time_of(init, prepared.executed)).transpose()?,
+            root: (!plan.joins(Kind::Mount)).then(|| steps::namespaces::root_of(init)).transpose()?,
+        })
+    }
+
+    fn enter(&self, prepared: &Prepared) -> Result<()> {
+        if let Some(time) = &self.time {
+            steps::namespaces::join_time(time.as_fd())?;
+        }
+        steps::namespaces::join_init(prepared.pidfd.as_fd(), self.by_joiner)
+            .map_err(|error| prepared.explain(error))?;
+        self.root.as_ref().map_or(Ok(()), |root| steps::namespaces::enter_root(root.as_fd()))
+    }
+}
+
+/// What a parent may set on the joining process that it, in a user namespace, may not.
+fn attributes_by_pid(prepared: &Prepared, pid: i32) -> Result<()> {
+    let process = &prepared.plan.process;
+    if let Some(scheduler) = process.scheduler.as_ref().filter(|scheduler| !scheduler.is_deadline()) {
+        steps::process::set_scheduler(pid, scheduler)?;
+    }
+    if let Some(priority) = process.io_priority {
+        steps::process::set_io_priority(pid, priority)?;
+    }
+    if prepared.plan.joins(Kind::User) {
+        steps::process::raise_rlimits(pid, &process.rlimits)?;
+    }
+    Ok(())
+}
+
+impl Prepared {
+    /// Whether [`attributes_by_pid`] or resctrl has anything to do.
+    fn sets_by_pid(&self) -> bool {
+        let process = &self.plan.process;
+        self.state.rdt.is_some()
+            || process.scheduler.as_ref().is_some_and(|scheduler| !scheduler.is_deadline())
+            || process.io_priority.is_some()
+            || self.plan.joins(Kind::User) && !process.rlimits.is_empty()
+    }
+
+    /// The container may end at any line: then that is the reason, not the errno of whatever came next (a dead pid
+    /// namespace gives ENOMEM at the clone).
+    fn explain(&self, error: Error) -> Error {
+        if !self.init.alive() {
+            return refused(Status::Stopped);
+        }
+        match error.is(Errno::PERM) || error.is(Errno::ACCESS) {
+            true if !self.executed => {
+                error.hint("a created container is shielded until start: only the host's root may exec into it before")
+            }
+            true => error.hint("the container belongs to another user"),
+            false => error,
+        }
+    }
+
+    /// The next point that the joining process says; None when it has gone, or executed. A container that is paused
+    /// meanwhile would never let it answer.
+    fn recv(&self, channel: &Channel, child: &Child) -> Result<Option<(Sync, Vec<OwnedFd>)>> {
+        loop {
+            let mut fds = [PollFd::new(channel, PollFlags::IN)];
+            match poll(&mut fds, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })) {
+                Ok(0) if cgroup::is_frozen(&self.state.cgroup) => {
+                    return Err(Error::status(format!("process {} was paused before it ran the program", child.pid))
+                        .hint("the container was paused meanwhile"));
+                }
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return channel.recv(),
+                Err(errno) => return Err(Error::call(Step::Sync, "poll", errno, "wait for the joining process")),
+            }
+        }
+    }
+
+    /// Waits until the program runs, or gives the reason why it does not.
+    fn outcome(&self, channel: &Channel, page: &SharedPage, child: &Child) -> Result<()> {
+        if self.recv(channel, child)?.is_some() {
+            return Err(sync::out_of_order());
+        }
+        if let Some(error) = said(page) {
+            return Err(error);
+        }
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match waitid(WaitId::PidFd(child.pidfd().as_fd()), options) {
+            // Its end of the channel is closed and it lives: it has executed.
+            Ok(None) => Ok(()),
+            _ if has_executed(child.pid) != Some(false) => Ok(()),
+            _ => Err(self.how_it_died(child)),
+        }
+    }
+
+    /// A send to the joining process failed: what it said before it left is worth more than EPIPE.
+    fn died(&self, child: &Child, error: Error) -> Error {
+        if error.is(Errno::PIPE) || error.is(Errno::CONNRESET) { self.how_it_died(child) } else { error }
+    }
+
+    fn how_it_died(&self, child: &Child) -> Error {
+        if !self.init.alive() {
+            return refused(Status::Stopped);
+        }
+        let how = spawn::how_it_ended(child.pidfd());
+        let error = Error::host(Step::Exec, format!("the joining process {how} before it ran the program"));
+        match Handle::open(&self.state.cgroup).ok().as_ref().and_then(Handle::oom_kills) {
+            _ if how.ends_with("signal 31") => error.hint("the seccomp profile forbids a call that it still needs"),
+            Some(kills) if kills > 0 && how.ends_with("signal 9") => {
+                error.hint("the memory limit of the container has killed processes (out of memory)")
+            }
+            _ => error,
+        }
+    }
+}
+
+/// The error that the joining process left on the page, if any.
+fn said(page: &SharedPage) -> Option<Error> {
+    let said = page.load();
+    (!said.is_empty()).then(|| {
+        serde_json::from_slice(&said)
+            .unwrap_or_else(|_| Error::host(Step::Exec, String::from_utf8_lossy(&said).into_owned()))
+    })
+}
+
+/// The joining process: killed when setup fails.
+struct Child {
+    pid: i32,
+    pidfd: Option<OwnedFd>,
+}
+
+impl Child {
+    fn pidfd(&self) -> &OwnedFd {
+        self.pidfd.as_ref().expect("it is there until it is defused")
+    }
+
+    fn defuse(mut self) -> OwnedFd {
+        self.pidfd.take().expect("it is there until it is defused")
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if let Some(pidfd) = &self.pidfd {
+            let _ = crate::sys::signal::pidfd_send(pidfd.as_fd(), libc::SIGKILL);
+            // One that is frozen on v1 dies when it is thawed: that is not waited for.
+            let _ = hooks::wait_end(pidfd, Duration::from_secs(2));
+            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        }
+    }
+}
