@@ -9,12 +9,16 @@ use crate::harness::{Case, Need, Test, test};
 
 pub fn cases() -> Vec<Test> {
     vec![
-        test("devices/every_kind_and_place", every_kind_and_place).requires(Need::Root),
+        test("devices/every_kind_and_place", every_kind_and_place)
+            .requires(Need::Root)
+            .peer("runc", "1.1 opens the node of the config as the user of the program"),
         test("devices/a_file_of_another_kind_is_refused", a_file_of_another_kind_is_refused)
             .requires(Need::Root)
             .peer("*", "makes no difference"),
         test("devices/one_that_fits_is_taken", one_that_fits_is_taken).requires(Need::Root).peer("runc", "replaces it"),
-        test("devices/in_a_user_namespace_the_hosts", in_a_user_namespace_the_hosts).requires(Need::Root),
+        test("devices/in_a_user_namespace_the_hosts", in_a_user_namespace_the_hosts)
+            .requires(Need::Root)
+            .peer("runc", "1.1 wants pipes of the host too"),
         test("devices/one_that_the_host_lacks_is_refused", one_that_the_host_lacks_is_refused)
             .requires(Need::Root)
             .peer("*", "does not name the place"),

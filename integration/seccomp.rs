@@ -25,6 +25,14 @@ pub fn cases() -> Vec<Test> {
             .requires(Need::Root)
             .peer("crun", "gives the hook the status starting"),
         test("seccomp/may_deny_getcwd", may_deny_getcwd).requires(Need::Root).peer("runc", "needs it under the filter"),
+        test("seccomp/every_operator", every_operator),
+        test("seccomp/an_index_twice_is_two_rules", an_index_twice_is_two_rules),
+        test("seccomp/every_action", every_action),
+        test("seccomp/an_agent_answers", an_agent_answers)
+            .requires(Need::Root)
+            .requires(Need::Tool("python3"))
+            .peer("runc", "needs a newer libseccomp than Debian 12 has")
+            .peer("crun", "sends another status"),
         test("seccomp/holds_for_32_bit_programs", holds_for_32_bit_programs).requires(Need::Gcc32),
     ]
 }
@@ -232,4 +240,108 @@ fn holds_for_32_bit_programs(case: &mut Case) -> Result<()> {
     ensure!(gcc.arg(&program).arg(&source).status()?.success(), "gcc failed");
     profile(case, json!([{"names": MKDIR, "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]));
     case.args(["/program"]).run()?.status(28).map(drop)
+}
+
+/// Which of the signals 17, 23 and 28, all of which are ignored, kill(2) may not send under a condition on its second
+/// argument.
+fn denied(case: &mut Case, args: Value) -> Result<String> {
+    profile(case, json!([{"names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": args}]));
+    case.script("for signal in 17 23 28; do kill -$signal $$ 2>/dev/null && printf - || printf x; done");
+    Ok(case.run()?.ok()?.stdout)
+}
+
+fn every_operator(case: &mut Case) -> Result<()> {
+    for (op, value, two, expected) in [
+        ("SCMP_CMP_NE", 23, 0, "x-x"),
+        ("SCMP_CMP_LT", 23, 0, "x--"),
+        ("SCMP_CMP_LE", 23, 0, "xx-"),
+        ("SCMP_CMP_EQ", 23, 0, "-x-"),
+        ("SCMP_CMP_GE", 23, 0, "-xx"),
+        ("SCMP_CMP_GT", 23, 0, "--x"),
+        // The mask is the first value.
+        ("SCMP_CMP_MASKED_EQ", 0b01000, 0b01000, "--x"),
+    ] {
+        let found = denied(case, json!([{"index": 1, "value": value, "valueTwo": two, "op": op}]))?;
+        ensure!(found == expected, "{op} denies {found}, not {expected}");
+    }
+    Ok(())
+}
+
+fn an_index_twice_is_two_rules(case: &mut Case) -> Result<()> {
+    let condition = |index: u32, value: u32, op: &str| json!({"index": index, "value": value, "op": op});
+    let either = json!([condition(1, 17, "SCMP_CMP_EQ"), condition(1, 28, "SCMP_CMP_EQ")]);
+    ensure!(denied(case, either)? == "x-x", "two conditions on one argument are not two rules");
+    // Of two arguments both must hold: no process has the number 0 here.
+    let both = json!([condition(1, 17, "SCMP_CMP_EQ"), condition(0, 0, "SCMP_CMP_EQ")]);
+    ensure!(denied(case, both)? == "---", "conditions on two arguments are not ANDed");
+    Ok(())
+}
+
+fn every_action(case: &mut Case) -> Result<()> {
+    for (action, status, words) in [
+        ("SCMP_ACT_ALLOW", "0", ""),
+        ("SCMP_ACT_LOG", "0", ""),
+        ("SCMP_ACT_ERRNO", "1", "Operation not permitted"),
+        // Nobody traces the program.
+        ("SCMP_ACT_TRACE", "1", "Function not implemented"),
+        ("SCMP_ACT_TRAP", "159", ""),
+        ("SCMP_ACT_KILL", "159", ""),
+        ("SCMP_ACT_KILL_THREAD", "159", ""),
+        ("SCMP_ACT_KILL_PROCESS", "159", ""),
+    ] {
+        profile(case, json!([{"names": MKDIR, "action": action}]));
+        let output = case.script("mkdir /dev/shm/x; echo $?").run()?.ok()?;
+        ensure!(output.stdout.trim() == status, "{action} gives {:?} {:?}", output.stdout, output.stderr);
+        ensure!(output.stderr.contains(words), "{action} says {:?}", output.stderr);
+    }
+    Ok(())
+}
+
+/// Takes one container process state with the listener, then answers each call with ENOSPC.
+const AGENT: &str = r#"
+import fcntl, socket, struct, sys
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+listener.bind(sys.argv[1])
+listener.listen(1)
+open(sys.argv[2] + ".ready", "w").close()
+connection, _ = listener.accept()
+state, fds, _, _ = socket.recv_fds(connection, 65536, 4)
+while more := connection.recv(65536):
+    state += more
+with open(sys.argv[2], "wb") as file:
+    file.write(state)
+assert len(fds) == 1
+while True:
+    call = bytearray(80)
+    fcntl.ioctl(fds[0], 0xC0502100, call)
+    fcntl.ioctl(fds[0], 0xC0182101, struct.pack("=QqiI", struct.unpack_from("=Q", call)[0], 0, -28, 0))
+"#;
+
+fn an_agent_answers(case: &mut Case) -> Result<()> {
+    for no_new_privileges in [true, false] {
+        let (socket, state) = (case.dir.join("agent"), case.dir.join("agent-state"));
+        for old in [&socket, &state, &case.dir.join("agent-state.ready")] {
+            let _ = fs::remove_file(old);
+        }
+        let mut python = Command::new("python3");
+        python.args(["-c", AGENT]).arg(&socket).arg(&state).stderr(std::process::Stdio::null());
+        let mut agent = python.env("HULL_TEST_ID", &case.id).spawn()?;
+        let ready = kernel::eventually("the agent listens", || case.dir.join("agent-state.ready").exists());
+        profile(case, json!([{"names": MKDIR, "action": "SCMP_ACT_NOTIFY"}]));
+        case.set("/linux/seccomp/listenerPath", json!(socket)).set("/linux/seccomp/listenerMetadata", json!("MKNOD=x"));
+        case.set("/process/noNewPrivileges", json!(no_new_privileges)).set("/annotations", json!({"a.b": "c"}));
+        let output = ready.and_then(|()| case.script("mkdir /dev/shm/x; echo $?").run());
+        agent.kill()?;
+        agent.wait()?;
+        let output = output?.ok()?.stdout_is("1\n")?;
+        ensure!(output.stderr.contains("No space left on device"), "it says {:?}", output.stderr);
+        let got: Value = serde_json::from_str(&kernel::read(&state)?)?;
+        ensure!(got["fds"] == json!(["seccompFd"]) && got["metadata"] == "MKNOD=x", "the agent got {got}");
+        ensure!(got["pid"].as_i64().is_some_and(|pid| pid > 1) && got["ociVersion"].is_string(), "the agent got {got}");
+        let state = &got["state"];
+        ensure!(state["id"] == case.id.as_str() && state["status"] == "creating", "the agent got {got}");
+        ensure!(state["pid"] == got["pid"] && state["annotations"]["a.b"] == "c", "the agent got {got}");
+    }
+    // Nobody listens there any more.
+    case.run()?.refused()?.stderr_has("listenerPath").map(drop)
 }
