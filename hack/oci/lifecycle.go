@@ -38,6 +38,10 @@ func create(t *T) {
 	t.ok(!exists(c.path("out", "ready")), specerror.ProcNotRunAtResRequest, "create does not run the program")
 	t.ok(!exists(c.path("out", "ready")), specerror.ProcArgsApplyUntilStart, "process.args is not applied before start")
 	before, _ := c.state()
+	ours, theirs := namespacesOf("self"), namespacesOf(fmt.Sprint(before.Pid))
+	mounted := text(fmt.Sprintf("/proc/%d/mountinfo", before.Pid))
+	t.ok(theirs["uts"] != ours["uts"] && theirs["mnt"] != ours["mnt"] && strings.Contains(mounted, " /dev/shm "), specerror.PropsApplyExceptProcOnCreate,
+		"create applies all but process: namespaces and mounts are there before start", theirs, mounted)
 	again := c.create()
 	t.ok(!again.ok(), specerror.CreateWithUniqueID, "create with an id that is in use is an error", again)
 	after, _ := c.state()

@@ -133,6 +133,7 @@ var codeNames = map[specerror.Code]string{
 }
 
 var withoutPoint = map[string]string{
+	"PlatformSpecConfOnWindowsSet":    "Windows",
 	"RootOnWindowsRequired":           "Windows",
 	"RootOnHyperVNotSet":              "Windows",
 	"RootPathOnWindowsGUID":           "Windows",

@@ -213,6 +213,9 @@ func others(results []Result, p Point, result string) []string {
 }
 
 func failing(results []Result, p Point) string {
+	if len(results) == 0 {
+		return "no peer in this run"
+	}
 	names := others(results, p, "fail")
 	if len(names) == 0 {
 		return "no peer fails it"
