@@ -33,6 +33,8 @@ pub fn cases() -> Vec<Test> {
         test("lifecycle/delete_force_of_a_missing_one_succeeds", delete_force_of_a_missing_one_succeeds)
             .peer("crun", "1.8 gives status 1"),
         test("lifecycle/delete_of_a_created_container", delete_of_a_created_container),
+        test("lifecycle/term_ends_a_created_container", term_ends_a_created_container)
+            .peer("crun", "its process 1 ignores the signal"),
         test("lifecycle/kill_takes_names_and_numbers", kill_takes_names_and_numbers)
             .peer("crun", "takes an unknown name as signal 0"),
         test("lifecycle/kill_all_reaches_every_process", kill_all_reaches_every_process).requires(Need::Root),
@@ -208,6 +210,24 @@ fn delete_of_a_created_container(case: &mut Case) -> Result<()> {
     let init = case.args(["sleep", "60"]).create()?;
     case.verb(["delete", &case.id])?.ok()?;
     kernel::eventually("init is gone", || !kernel::alive(init.pid))
+}
+
+fn term_ends_a_created_container(case: &mut Case) -> Result<()> {
+    // An empty signal is none given: TERM.
+    for signal in ["TERM", "INT", "HUP", "QUIT", ""] {
+        let init = case.args(["sleep", "60"]).create()?;
+        case.verb(["kill", &case.id, signal])?.ok()?;
+        init.wait()?;
+        case.status_is("stopped")?;
+        case.verb(["start", &case.id])?.refused()?.stderr_has("has stopped")?;
+        case.verb(["delete", &case.id])?.ok()?;
+    }
+    // The program has no handler and no pending signal of the time before.
+    let init = case.args(["sleep", "60"]).up()?;
+    kernel::eventually("the program catches nothing", || {
+        kernel::status(init.pid, "SigCgt").is_ok_and(|set| u64::from_str_radix(&set, 16) == Ok(0))
+    })?;
+    case.delete()
 }
 
 fn kill_takes_names_and_numbers(case: &mut Case) -> Result<()> {

@@ -256,7 +256,7 @@ fn verb_of(name: &str, matches: &ArgMatches) -> Result<Verb> {
         "state" => Verb::State { id: id(matches)? },
         "kill" => Verb::Kill {
             id: id(matches)?,
-            signal: match matches.get_one::<OsString>("SIGNAL") {
+            signal: match matches.get_one::<OsString>("SIGNAL").filter(|word| !word.is_empty()) {
                 None => libc::SIGTERM,
                 Some(word) => signal::number(&word.to_string_lossy())?,
             },

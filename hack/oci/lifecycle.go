@@ -177,6 +177,10 @@ func kill(t *T) {
 		answer := c.kill(signal)
 		t.ok(answer.ok() && c.until("stopped"), specerror.KillSignalImplement, "kill "+signal+" ends a created container", answer, c.status())
 	}
+	e := t.container().probe(Probe{Wait: true})
+	e.create()
+	answer = e.kill("TERM")
+	t.ok(answer.ok() && e.until("stopped"), specerror.KillSignalImplement, "kill TERM ends a created container", answer, e.status())
 	d := t.container().probe(Probe{Wait: true})
 	err = d.running()
 	answer = d.kill("KILL")

@@ -433,6 +433,8 @@ fn init_steps(
     let program = steps::process::find_program(process)?;
     let mut handed_on = Vec::new();
     handed_on.extend(terminal.map(|terminal| terminal.master));
+    // A container that waits for start ends at TERM as its program would, whoever sends it: an engine, or systemd at the end.
+    crate::sys::signal::end_on_request().err_at(Step::Process, "sigaction", || "end at TERM while waiting")?;
     let early = plan.seccomp.as_ref().filter(|filter| filter.loads_early(process.no_new_privileges));
     if let Some(filter) = early {
         // Without no_new_privs loading takes CAP_SYS_ADMIN, which goes next. The profile must allow what is left: capset,

@@ -54,6 +54,31 @@ pub fn default_all() {
     }
 }
 
+/// Ends the process at HUP, INT, QUIT and TERM, with 128 + n: the kernel keeps every signal without a handler from process
+/// 1 of a pid namespace. execve(2) and [`default_all`] take the handlers away again.
+pub fn end_on_request() -> io::Result<()> {
+    extern "C" fn end(signal: libc::c_int) {
+        // SAFETY: _exit is async-signal-safe and does not return.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    let mut set = empty_set();
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+        let action = libc::sigaction {
+            sa_sigaction: end as extern "C" fn(libc::c_int) as libc::sighandler_t,
+            sa_mask: empty_set(),
+            sa_flags: 0,
+            sa_restorer: None,
+        };
+        // SAFETY: the structure lives until the call returns, and the handler, of the type that sa_flags of 0 asks for, is
+        // async-signal-safe and lives as long as the process.
+        check(unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) })?;
+        // SAFETY: the set is initialised, and the number is one of a signal.
+        check(unsafe { libc::sigaddset(&mut set, signal) })?;
+    }
+    // SAFETY: as in `block_all`.
+    check(unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut()) })
+}
+
 /// A descriptor that gives the signals which are blocked.
 pub fn signal_fd() -> io::Result<OwnedFd> {
     // SAFETY: the set lives until the call returns; -1 makes a new descriptor.
