@@ -46,6 +46,8 @@ pub fn cases() -> Vec<Test> {
         test("process/a_file_open_for_reading_keeps_its_owner", a_file_open_for_reading_keeps_its_owner)
             .requires(Need::Root)
             .peer("crun", "chowns every descriptor of stdio"),
+        test("process/stdio_on_dev_null_can_be_written", stdio_on_dev_null_can_be_written)
+            .peer("crun", "keeps the caller's descriptor"),
         test("process/args_are_looked_up_in_the_containers_path", args_are_looked_up_in_the_containers_path),
         test("process/a_script_without_interpreter_is_no_shell_script", a_script_without_interpreter),
         test("process/no_variable_of_the_caller_leaks_in", no_variable_of_the_caller_leaks_in),
@@ -55,6 +57,12 @@ pub fn cases() -> Vec<Test> {
             .peer("*", "newer than the peer"),
         test("process/execs_into_another_binary", execs_into_another_binary),
     ]
+}
+
+/// containerd's shim gives a program without output a /dev/null that is open for reading only.
+fn stdio_on_dev_null_can_be_written(case: &mut Case) -> Result<()> {
+    case.before = "exec </dev/null >/dev/null 2>/dev/null 1</dev/null 2</dev/null".into();
+    case.script("echo printed && echo and said >&2").run()?.ok().map(drop)
 }
 
 /// The text of /proc/self/status as the program itself reads it, being pid 1.

@@ -568,7 +568,8 @@ pub fn replace_stdio(stdio: [Option<OwnedFd>; 3]) -> Result<()> {
 }
 
 /// The host's /dev/null as stdin, stdout or stderr becomes the container's own: no mount of the host stays open through
-/// it, and CRIU, which knows files by their place in the container, can write it down.
+/// it, and CRIU, which knows files by their place in the container, can write it down. It is open for reading and
+/// writing: containerd's shim gives a program without output one that is open for reading only.
 pub fn own_null() -> Result<()> {
     let is_null = |stat: &rustix::fs::Stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == rustix::fs::makedev(1, 3)
@@ -579,12 +580,11 @@ pub fn own_null() -> Result<()> {
         if !is_null(&rustix::fs::fstat(fd).err_at(Step::Process, "fstat", subject)?) {
             continue;
         }
-        let access = rustix::fs::fcntl_getfl(fd).err_at(Step::Process, "fcntl(F_GETFL)", subject)? & OFlags::ACCMODE;
         // A container without one keeps the host's. What lies there instead must not keep the open waiting.
-        let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let Ok(own) = rustix::fs::open("/dev/null", flags, Mode::empty()) else { continue };
         if is_null(&rustix::fs::fstat(&own).err_at(Step::Process, "fstat", subject)?) {
-            rustix::fs::fcntl_setfl(&own, access).err_at(Step::Process, "fcntl(F_SETFL)", subject)?;
+            rustix::fs::fcntl_setfl(&own, OFlags::RDWR).err_at(Step::Process, "fcntl(F_SETFL)", subject)?;
             sys::process::replace_standard(own.as_fd(), number).err_at(Step::Process, "dup2", subject)?;
         }
     }
