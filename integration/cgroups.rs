@@ -65,6 +65,20 @@ pub fn cases() -> Vec<Test> {
         with(test("cgroups/an_empty_cpuset_on_the_way_is_filled", an_empty_cpuset_on_the_way_is_filled), "cpuset")
             .requires(Need::CgroupV1),
         with(test("cgroups/a_death_by_the_limit_is_said", a_death_by_the_limit_is_said), "memory").requires(Need::Hull),
+        root(test("cgroups/a_payload_that_makes_groups_all_the_time", a_payload_that_makes_groups_all_the_time))
+            .requires(Need::Verb("ps"))
+            .peer("crun", "loses the race"),
+        with(with(test("cgroups/v1_values_become_v2s", v1_values_become_v2s), "cpu"), "memory")
+            .requires(Need::CgroupV2)
+            .peer("*", "their versions here have the older formula"),
+        with(test("cgroups/idle_and_burst", idle_and_burst), "cpu").peer("*", "1.1 and 1.8 know neither"),
+        root(test("cgroups/block_io_throttles", block_io_throttles)).requires(Need::BlockIo),
+        with(test("cgroups/huge_pages_and_their_reservations", huge_pages_and_their_reservations), "hugetlb")
+            .peer("*", "they set no limit of reservations"),
+        with(test("cgroups/memory_without_a_killer", memory_without_a_killer), "memory").requires(Need::CgroupV1),
+        with(test("cgroups/v1_device_list", v1_device_list), "devices")
+            .requires(Need::CgroupV1)
+            .peer("crun", "allows /dev/console too, and no tun"),
     ]
 }
 
@@ -463,4 +477,147 @@ fn a_death_by_the_limit_is_said(case: &mut Case) -> Result<()> {
     let output = case.script("kill -9 $$").run()?;
     ensure!(!output.stderr.contains("memory limit"), "it said {:?}", output.stderr);
     Ok(())
+}
+
+/// A payload that may write to its cgroups makes others without end, and fills them with processes.
+fn a_payload_that_makes_groups_all_the_time(case: &mut Case) -> Result<()> {
+    case.without_namespace("pid");
+    case.edit(|config| {
+        for mount in config["mounts"].as_array_mut().expect("a list") {
+            if mount["type"] == "cgroup" {
+                mount["options"] = json!(["nosuid", "noexec", "nodev", "relatime", "rw"]);
+            }
+        }
+    });
+    let script = "c=/sys/fs/cgroup; [ -d $c/pids ] && c=$c/pids; \
+                  work() { i=0; while :; do i=$((i+1)); mkdir -p $c/$1$i/b/c; \
+                  [ $i -lt 30 ] && (echo 0 >$c/$1$i/b/c/cgroup.procs; sleep 100) & done; }; \
+                  work x & work y & sleep 0.3; [ -d $c/x9/b/c ] && echo made; wait";
+    let init = case.script(script).up()?;
+    init.wait_for("made")?;
+    let text = case.verb(["ps", "--format", "json", &case.id])?.ok()?.stdout;
+    ensure!(serde_json::from_str::<Vec<i32>>(&text)?.len() > 3, "ps printed {text}");
+    case.delete()?;
+    ensure!(kernel::processes_of(&case.id).is_empty(), "processes are left");
+    Ok(())
+}
+
+fn v1_values_become_v2s(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/cpu", json!({"shares": 512, "quota": 25_000}));
+    case.set("/linux/resources/memory", json!({"limit": 67_108_864, "swap": 100_663_296, "reservation": 33_554_432}));
+    let init = case.args(["sleep", "60"]).up()?;
+    for (file, wanted) in [
+        ("cpu.weight", "59"),
+        ("cpu.max", "25000 100000"),
+        ("memory.max", "67108864"),
+        ("memory.swap.max", "33554432"),
+        ("memory.low", "33554432"),
+    ] {
+        let have = value(&init, "", "", file)?;
+        ensure!(have == wanted, "{file} is {have}");
+    }
+    case.delete()?;
+    case.set("/linux/resources/memory", json!({"limit": 67_108_864, "swap": 33_554_432}));
+    case.run()?.refused()?.stderr_has("swap")?;
+    case.set("/linux/resources/memory", json!({"swap": 33_554_432}));
+    case.run()?.refused()?.stderr_has("swap").map(drop)
+}
+
+fn idle_and_burst(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/cpu", json!({"quota": 25_000, "period": 50_000, "burst": 10_000, "idle": 1}));
+    let init = case.args(["sleep", "60"]).up()?;
+    ensure!(value(&init, "cpu", "cpu.idle", "cpu.idle")? == "1", "idle");
+    ensure!(value(&init, "cpu", "cpu.cfs_burst_us", "cpu.max.burst")? == "10000", "burst");
+    if case.peer.is_none() {
+        // The burst may not be above the quota: together they can go down in one update.
+        case.verb(["update", "--cpu-quota", "5000", "--cpu-burst", "4000", "--cpu-idle", "0", &case.id])?.ok()?;
+        ensure!(value(&init, "cpu", "cpu.idle", "cpu.idle")? == "0", "idle");
+        ensure!(value(&init, "cpu", "cpu.cfs_burst_us", "cpu.max.burst")? == "4000", "burst");
+    }
+    case.delete()
+}
+
+/// A disk of the host, as `major:minor`.
+fn disk() -> Option<String> {
+    fs::read_dir("/sys/block").ok()?.flatten().find_map(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let virtual_one = ["loop", "ram", "zram"].iter().any(|kind| name.starts_with(kind));
+        let number = fs::read_to_string(entry.path().join("dev")).ok()?;
+        (!virtual_one).then(|| number.trim().to_owned())
+    })
+}
+
+fn block_io_throttles(case: &mut Case) -> Result<()> {
+    let Some(disk) = disk() else { return Ok(()) };
+    let (major, minor) = disk.split_once(':').context("a device number")?;
+    let (major, minor): (u32, u32) = (major.parse()?, minor.parse()?);
+    case.set(
+        "/linux/resources/blockIO",
+        json!({"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1_048_576}],
+               "throttleWriteIOPSDevice": [{"major": major, "minor": minor, "rate": 77}]}),
+    );
+    let init = case.args(["sleep", "60"]).up()?;
+    if v2_only() {
+        let line = value(&init, "", "", "io.max")?;
+        ensure!(
+            line.starts_with(&disk) && line.contains("rbps=1048576") && line.contains("wiops=77"),
+            "io.max is {line}"
+        );
+    } else {
+        let line = value(&init, "blkio", "blkio.throttle.read_bps_device", "")?;
+        ensure!(line == format!("{disk} 1048576"), "the rate is {line}");
+        let line = value(&init, "blkio", "blkio.throttle.write_iops_device", "")?;
+        ensure!(line == format!("{disk} 77"), "the rate is {line}");
+    }
+    case.delete()
+}
+
+fn huge_pages_and_their_reservations(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/hugepageLimits", json!([{"pageSize": "2MB", "limit": 4_194_304}]));
+    let init = case.args(["sleep", "60"]).up()?;
+    let has = |v1, v2| value(&init, "hugetlb", v1, v2);
+    ensure!(has("hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max")? == "4194304", "the limit");
+    ensure!(has("hugetlb.2MB.rsvd.limit_in_bytes", "hugetlb.2MB.rsvd.max")? == "4194304", "the limit of reservations");
+    case.delete()?;
+    case.set("/linux/resources/hugepageLimits", json!([{"pageSize": "3MB", "limit": 4_194_304}]));
+    case.run()?.refused()?.stderr_has("hugetlb.3MB").map(drop)
+}
+
+fn memory_without_a_killer(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/memory", json!({"limit": 67_108_864, "swappiness": 10, "disableOOMKiller": true}));
+    let init = case.args(["sleep", "60"]).up()?;
+    ensure!(value(&init, "memory", "memory.swappiness", "")? == "10", "swappiness");
+    ensure!(value(&init, "memory", "memory.oom_control", "")?.contains("oom_kill_disable 1"), "oom_control");
+    case.delete()
+}
+
+/// The config denies all; what a container needs is allowed after it, and the list says nothing else.
+fn v1_device_list(case: &mut Case) -> Result<()> {
+    case.edit(|config| {
+        let list = config["linux"]["resources"]["devices"].as_array_mut().expect("a list");
+        list.push(json!({"allow": true, "type": "b", "major": 7, "minor": 3, "access": "rw"}));
+        list.push(json!({"allow": true, "type": "b", "major": 7, "minor": 4, "access": "rw"}));
+        list.push(json!({"allow": false, "type": "b", "major": 7, "minor": 4, "access": "w"}));
+    });
+    let init = case.args(["sleep", "60"]).up()?;
+    let text = value(&init, "devices", "devices.list", "")?;
+    let mut have: Vec<&str> = text.lines().collect();
+    have.sort_unstable();
+    let wanted = [
+        "b *:* m",
+        "b 7:3 rw",
+        "b 7:4 r",
+        "c *:* m",
+        "c 10:200 rwm",
+        "c 136:* rwm",
+        "c 1:3 rwm",
+        "c 1:5 rwm",
+        "c 1:7 rwm",
+        "c 1:8 rwm",
+        "c 1:9 rwm",
+        "c 5:0 rwm",
+        "c 5:2 rwm",
+    ];
+    ensure!(have == wanted, "devices.list is {have:?}");
+    case.delete()
 }

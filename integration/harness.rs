@@ -52,6 +52,8 @@ pub enum Need {
     SwapLimit,
     /// Pressure stall information for cgroups.
     Pressure,
+    /// The block I/O controller, and a disk.
+    BlockIo,
     /// cgroup2, alone or beside v1 hierarchies.
     Unified,
     /// A compiler that makes 32-bit programs.
@@ -151,6 +153,17 @@ impl Suite {
             Need::SwapLimit => {
                 let v1 = Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists();
                 (!v1 && !v2).then(|| "the kernel does not count swap".to_owned())
+            }
+            Need::BlockIo => {
+                let disk = fs::read_dir("/sys/block").is_ok_and(|list| {
+                    let real = |name: &str| !["loop", "ram", "zram"].iter().any(|kind| name.starts_with(kind));
+                    list.flatten().any(|entry| real(&entry.file_name().to_string_lossy()))
+                });
+                if !disk {
+                    return Some("there is no disk".to_owned());
+                }
+                let (v1, v2) = (self.lacks_one(Need::Controller("blkio")), self.lacks_one(Need::Controller("io")));
+                v1.and(v2)
             }
             Need::Unified => {
                 let beside = Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists();
