@@ -192,6 +192,6 @@ mod tests {
         std::os::unix::fs::symlink("/dev/full", tree.0.join("gold/tasks")).unwrap();
         let saved = Saved { class: tree.0.join("gold"), own: false, monitoring: None };
         let error = saved.join(1).unwrap_err().to_string();
-        assert!(error.contains("No space left on device (ENOSPC) (the kernel says: Mask f is not"), "{error}");
+        assert!(error.contains("no space left on device (ENOSPC) (the kernel says: Mask f is not"), "{error}");
     }
 }
