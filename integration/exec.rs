@@ -18,6 +18,9 @@ pub fn cases() -> Vec<Test> {
         test("exec/passes_stdin_stdout_and_stderr", passes_stdin_stdout_and_stderr),
         test("exec/is_in_every_namespace_of_the_container", is_in_every_namespace),
         test("exec/is_in_every_cgroup_of_the_container", is_in_every_cgroup),
+        test("exec/under_an_old_profile", under_an_old_profile)
+            .requires(Need::Root)
+            .peer("runc", "needs getcwd under the filter"),
         test("exec/a_missing_program_gives_255_and_is_named", a_missing_program),
         test("exec/a_missing_container_gives_255", a_missing_container),
         test("exec/a_stopped_container_gives_255", a_stopped_container),
@@ -100,6 +103,18 @@ fn same_namespaces(init: i32, pid: i32) -> Result<()> {
         ensure!(there == here, "init has {there}, the process {here}");
     }
     Ok(())
+}
+
+/// Without no_new_privs the filter is loaded early, and is over the last steps of hull, too.
+fn under_an_old_profile(case: &mut Case) -> Result<()> {
+    let names = ["close_range", "pidfd_open", "clone3", "getcwd"];
+    let rules = json!([{"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]);
+    case.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}));
+    case.set("/process/noNewPrivileges", json!(false)).args(["sleep", "60"]).up()?;
+    // Three of its own, and the directory that it lists.
+    exec(case, &[], &["sh", "-c", "ls /proc/self/fd | wc -l"])?.ok()?.stdout_is("4\n")?;
+    exec(case, &[], &["grep", "-c", "^Seccomp:.*2", "/proc/self/status"])?.ok()?.stdout_is("1\n")?;
+    case.delete()
 }
 
 fn is_in_every_namespace(case: &mut Case) -> Result<()> {

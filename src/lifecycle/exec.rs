@@ -348,17 +348,18 @@ fn joiner_steps(
     let program = steps::process::find_program(process)?;
     let mut handed_on = Vec::new();
     handed_on.extend(terminal.map(|terminal| terminal.master));
-    match &plan.seccomp {
-        Some(filter) if filter.notify.is_some() || !process.no_new_privileges => {
-            // Without no_new_privs loading takes CAP_SYS_ADMIN, which goes next. The profile must allow what is left:
-            // capset, prctl, sendmsg, recvmsg, getcwd, close_range, fcntl, prlimit64, rt_sigaction, rt_sigprocmask, execve.
-            if process.no_new_privileges {
-                steps::process::no_new_privileges()?;
-            }
-            *filtered = true;
-            handed_on.extend(steps::seccomp::load(filter)?);
+    let early = plan.seccomp.as_ref().filter(|filter| filter.loads_early(process.no_new_privileges));
+    if let Some(filter) = early {
+        // Without no_new_privs loading takes CAP_SYS_ADMIN, which goes next. The profile must allow what is left: capset,
+        // prctl, sendmsg, recvmsg, fcntl, prlimit64, rt_sigaction, rt_sigprocmask, execve. What is opened from here on is
+        // CLOEXEC.
+        steps::process::check_directory(&process.cwd)?;
+        steps::process::cloexec_all()?;
+        if process.no_new_privileges {
+            steps::process::no_new_privileges()?;
         }
-        _ => {}
+        *filtered = true;
+        handed_on.extend(steps::seccomp::load(filter)?);
     }
     steps::process::set_capabilities(&process.capabilities)?;
     // ── Here: what the program will have, and no more.
@@ -371,19 +372,24 @@ fn joiner_steps(
     drop(handed_on);
 
     trace::step("12 limits, seccomp, execve");
-    steps::process::check_directory(&process.cwd)?;
+    if early.is_none() {
+        steps::process::check_directory(&process.cwd)?;
+    }
     let argv: Vec<_> = process.args.iter().map(AsRef::as_ref).collect();
     let envp: Vec<_> = env.iter().map(AsRef::as_ref).collect();
     trace::close(false);
     crate::sys::signal::default_all();
-    steps::process::keep_preserved(plan.preserve_fds)?;
+    if early.is_none() {
+        steps::process::cloexec_all()?;
+    }
+    steps::process::keep(plan.preserve_fds)?;
     steps::process::set_rlimits(0, &process.rlimits)?;
     // The last moment at which a program that nobody watches can still be prevented: after this setup may leave.
     steps::process::die_with_parent(false)?;
     crate::sys::signal::unblock_all().err_at(Step::Process, "sigprocmask", || "unblock the signals")?;
     match &plan.seccomp {
         None if process.no_new_privileges => steps::process::no_new_privileges()?,
-        Some(filter) if process.no_new_privileges && filter.notify.is_none() => {
+        Some(filter) if early.is_none() => {
             steps::process::no_new_privileges()?;
             // After this line only execve and plain memory writes follow: the profile needs to allow nothing else.
             *filtered = true;
