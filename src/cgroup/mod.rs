@@ -345,11 +345,13 @@ pub fn thaw_to_die(saved: &Saved) {
 /// SIGKILL by a handle: a number that ends and is used again meanwhile is not hit.
 fn send_kill(pid: i32) {
     use std::os::fd::AsFd;
-    if let Some(pid) = rustix::process::Pid::from_raw(pid)
-        && let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
-    {
-        let _ = crate::sys::signal::pidfd_send(pidfd.as_fd(), libc::SIGKILL);
-    }
+    let Some(number) = rustix::process::Pid::from_raw(pid) else { return };
+    let _ = match rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty()) {
+        Ok(pidfd) => crate::sys::signal::pidfd_send(pidfd.as_fd(), libc::SIGKILL),
+        // A filter's answer: the number was read from the cgroup just now.
+        Err(Errno::NOSYS | Errno::PERM) => crate::sys::signal::kill(pid, libc::SIGKILL),
+        Err(_) => return,
+    };
 }
 
 /// A directory by path, for those that take `&Path`.

@@ -141,7 +141,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     let plan = &prepared.plan;
 
     trace::step("1 state directory, start socket, socketpair");
-    let console = options.console_socket.as_deref().map(engine::connect_console).transpose()?;
+    options.console_socket.as_deref().map_or(Ok(()), engine::check_console)?;
     let dir = StateDir::create(&globals.root, &plan.id)?;
     let mut undo = Undo { dir: Some(dir), cgroup: None, rdt: None, child: None, net_devices: None, poststop: None };
     let mut state = State::creating(&plan.id, intent(plan))?;
@@ -233,10 +233,9 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     let (Sync::Ready, mut fds) = expect(&channel, &undo)? else { return Err(sync::out_of_order()) };
     trace::step("18 hand on the terminal, write the state and the pid file");
     let terminal = plan.process.terminal.then(|| fds.remove(0));
-    let terminal = match (&console, terminal) {
-        (Some(socket), Some(master)) => {
-            super::sync::send_packet(socket.as_fd(), b"/dev/ptmx", &[master.as_fd()])
-                .map_err(|e| e.hint("the console socket of --console-socket"))?;
+    let terminal = match (&options.console_socket, terminal) {
+        (Some(path), Some(master)) => {
+            engine::send_terminal(&engine::connect_console(path)?, &master)?;
             None
         }
         (_, terminal) => terminal,
@@ -388,20 +387,23 @@ fn init_steps(
         let json = state.to_json(Status::Creating);
         hooks::run_all("createContainer", &plan.hooks.create_container, &json, None, &output)?;
     }
+    // After the last hook that may add to the tree.
+    trace::step("15 masked and read-only paths");
+    masks.apply(root, &plan.rootfs)?;
+    steps::masked::make_readonly(root, &plan.rootfs)?;
     steps::rootfs::enter(root.fd, &plan.rootfs)?;
     // ── Here: the container's root and mounts; still every capability.
-    trace::step("15 terminal, sysctl, masked and read-only paths");
+    trace::step("15 terminal, sysctl, read-only mounts");
     let terminal = process.terminal.then(|| steps::console::open(Some(root), process.console_size)).transpose()?;
     if let Some(proc) = &proc {
         steps::sysctl::set_all(proc, &plan.sysctls)?;
     }
-    masks.apply(root, &plan.rootfs)?;
-    steps::masked::make_readonly(root, &plan.rootfs)?;
     deferred.finish()?;
     if plan.rootfs.readonly {
         steps::rootfs::set_readonly(root.fd)?;
     }
     steps::rootfs::set_propagation(root.fd, &plan.rootfs)?;
+    steps::tree::stage::close();
     drop(root_fd);
 
     trace::step("16 labels, ids, capabilities");

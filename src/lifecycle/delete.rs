@@ -14,6 +14,7 @@ use crate::plan::hooks::Hooks;
 use crate::spec::load;
 use crate::steps::hooks;
 use crate::steps::intel_rdt::Saved;
+use crate::steps::tree::stage::unescape;
 
 /// How long a killed init may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -101,26 +102,6 @@ fn unmount_beneath(rootfs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// mountinfo writes space, tab, newline and backslash as octal numbers (proc_pid_mountinfo(5)).
-fn unescape(field: &str) -> String {
-    let mut text = String::with_capacity(field.len());
-    let mut rest = field;
-    while let Some(at) = rest.find('\\') {
-        text.push_str(&rest[..at]);
-        match rest.get(at + 1..at + 4).and_then(|octal| u8::from_str_radix(octal, 8).ok()) {
-            Some(byte) => {
-                text.push(byte as char);
-                rest = &rest[at + 4..];
-            }
-            None => {
-                text.push('\\');
-                rest = &rest[at + 1..];
-            }
-        }
-    }
-    text + rest
-}
-
 /// Their failures are warnings: the container is gone, whatever they say.
 fn run_poststop(dir: &StateDir, state: &State) {
     if !state.late_hooks {
@@ -137,13 +118,5 @@ fn run_poststop(dir: &StateDir, state: &State) {
         if let Err(error) = hooks::run("poststop", hook, &json, None, &output) {
             crate::log::warn(error.to_string());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn mountinfo_escapes() {
-        assert_eq!(super::unescape(r"/a\040b\134c\x"), r"/a b\c\x");
     }
 }

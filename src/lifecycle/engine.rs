@@ -6,12 +6,24 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::sync::send_packet;
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::steps::hooks::to_timespec;
+
+/// Whether there is a socket at all: said before anything is made. It is connected to only when there is a terminal to
+/// send, since a listener takes the first connection for the one that brings it.
+pub fn check_console(path: &Path) -> Result<()> {
+    let subject = || format!("connect to the console socket {}", show(path));
+    let stat = rustix::fs::stat(path).err_at(Step::Console, "stat", subject)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+        return Err(Error::call(Step::Console, "stat", Errno::NOTSOCK, subject()));
+    }
+    Ok(())
+}
 
 /// The socket of --console-socket.
 pub fn connect_console(path: &Path) -> Result<OwnedFd> {

@@ -88,7 +88,8 @@ pub fn release(dir: &StateDir, init: Process, pidfd: &OwnedFd) -> Result<()> {
 
     // init's death ends the connection too, so this wait always ends; startContainer hooks may take their time.
     loop {
-        let mut fds = [PollFd::new(&connection, PollFlags::IN), PollFd::new(pidfd, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&connection, PollFlags::IN)];
+        fds.extend(hooks::can_be_polled(pidfd).then(|| PollFd::new(pidfd, PollFlags::IN)));
         match poll(&mut fds, None) {
             Ok(_) => {}
             Err(Errno::INTR) => continue,

@@ -94,6 +94,16 @@ impl Process {
         let pidfd = match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
             Err(Errno::SRCH) => return Ok(None),
+            // A filter's answer: its directory in /proc names the process as surely.
+            Err(Errno::NOSYS | Errno::PERM) => {
+                match openat(CWD, format!("/proc/{}", self.pid), DIRECTORY, Mode::empty()) {
+                    Ok(directory) => directory,
+                    Err(Errno::NOENT) => return Ok(None),
+                    Err(errno) => {
+                        return Err(Error::call(Step::Kill, "open", errno, format!("find process {}", self.pid)));
+                    }
+                }
+            }
             Err(errno) => {
                 return Err(Error::call(Step::Kill, "pidfd_open", errno, format!("find process {}", self.pid)));
             }

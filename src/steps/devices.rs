@@ -5,17 +5,16 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 
 use super::mounts::by_fd;
 use super::path::{Root, RootfsPath};
+use super::tree::{self, Origin};
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::devices::{DeviceKind, Devices, Node};
 
 const NODE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
 
 /// Makes all nodes and links.
 pub fn make_all(root: Root<'_>, devices: &Devices) -> Result<()> {
@@ -132,7 +131,7 @@ fn what(stat: &Stat) -> String {
 /// Binds the host's node, once it is seen to be the one that was asked for.
 fn bind(dir: BorrowedFd<'_>, name: &OsStr, node: &Node) -> Result<()> {
     let subject = || format!("{} by a bind of the host's", describe(node));
-    let tree = rustix::mount::open_tree(CWD, node.path.as_path(), CLONE)
+    let tree = tree::clone(Origin::Path(node.path.as_path()), false)
         .err_at(Step::Device, "open_tree", subject)
         .map_err(|e| e.hint("a user namespace cannot make device nodes: the host must have it at the same path"))?;
     let stat = rustix::fs::fstat(&tree).err_at(Step::Device, "fstat", subject)?;
@@ -144,7 +143,7 @@ fn bind(dir: BorrowedFd<'_>, name: &OsStr, node: &Node) -> Result<()> {
         .hint("a user namespace cannot make device nodes"));
     }
     let at = mount_point(dir, name, subject)?;
-    attach(&tree, &at, subject)
+    tree::attach(&tree, &at).err_at(Step::Device, "move_mount", subject)
 }
 
 /// Opens or makes the file that a node is bound to; never a link.
@@ -161,11 +160,6 @@ fn mount_point(dir: BorrowedFd<'_>, name: &OsStr, subject: impl Fn() -> String) 
         FileType::RegularFile | FileType::CharacterDevice | FileType::BlockDevice => Ok(fd),
         _ => Err(Error::host(Step::Device, format!("{}: {} is there already", subject(), what(&stat)))),
     }
-}
-
-fn attach(tree: &OwnedFd, at: &OwnedFd, subject: impl Fn() -> String) -> Result<()> {
-    let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(tree, "", at, "", both).err_at(Step::Device, "move_mount", subject)
 }
 
 /// Makes a link. What is there already stays, but for ptmx, which must be this container's own.
@@ -197,12 +191,7 @@ pub fn bind_console(root: Root<'_>, peer: BorrowedFd<'_>) -> Result<()> {
     }
     let dev = open_dev(root)?;
     let at = mount_point(dev.as_fd(), OsStr::new("console"), subject)?;
-    let tree = rustix::mount::open_tree(peer, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH).err_at(
-        Step::Console,
-        "open_tree",
-        subject,
-    )?;
-    attach(&tree, &at, subject)
+    tree::bind(peer, at.as_fd()).err_at(Step::Console, "move_mount", subject)
 }
 
 #[cfg(test)]

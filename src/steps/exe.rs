@@ -76,11 +76,17 @@ pub fn protect(view: View) -> Result<()> {
     sys::exe::run_from(view.as_fd()).err_at(Step::Executable, "prctl(PR_SET_MM)", subject)
 }
 
-/// Protects setup itself, so that init is protected from its first instruction on; what setup cannot do is left to init.
+/// Protects setup itself, so that init is protected from its first instruction on.
 pub fn protect_early(view: View) -> Result<View> {
     match view {
+        View::Safe => Ok(View::Safe),
         View::ReadOnly(_) => protect(view).map(|()| View::Safe),
-        other => Ok(other),
+        View::ByInit => Err(Error::call(
+            Step::Executable,
+            "open_tree",
+            Errno::PERM,
+            "run from a read-only view of hull's executable before init is in a pid namespace of others",
+        )),
     }
 }
 

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, Mode, OFlags, openat};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::error::{ErrAt, Error, Result, Step};
@@ -187,9 +188,31 @@ pub fn to_timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs().min(i64::MAX as u64) as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
 }
 
-/// Waits for a pidfd to say that its process has ended; false when the deadline came first.
+/// Whether poll(2) of a process's handle says that it has ended: a directory of /proc does not.
+pub fn can_be_polled(handle: &OwnedFd) -> bool {
+    rustix::fs::fstat(handle).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::Directory)
+}
+
+/// Whether a process has ended, by its directory in /proc.
+fn has_ended(directory: &OwnedFd) -> bool {
+    let Ok(stat) = openat(directory, "stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else { return true };
+    let mut text = String::new();
+    let read = std::fs::File::from(stat).read_to_string(&mut text);
+    read.is_err() || text.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
+/// Waits for a process's handle to say that it has ended; false when the deadline came first.
 pub fn wait_end(pidfd: &OwnedFd, limit: Duration) -> rustix::io::Result<bool> {
     let deadline = Instant::now() + limit;
+    if !can_be_polled(pidfd) {
+        while !has_ended(pidfd) {
+            if Instant::now() > deadline {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        return Ok(true);
+    }
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let mut fds = [PollFd::new(pidfd, PollFlags::IN)];

@@ -2,18 +2,18 @@
 //! and it is the host's own /dev/null, never the container's (CVE-2025-31133).
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{CWD, FileType, OFlags};
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 
 use super::path::{Root, RootfsPath};
+use super::tree::{self, Origin, is_refusal, stage};
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::mounts::attr;
 use crate::plan::rootfs::Rootfs;
-use crate::sys::mount::{MountAttr, mount_setattr};
-
-const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
+use crate::sys::mount::MountAttr;
 
 /// What lies over masked paths. The first use attaches the mount itself, later ones a copy of it: a mount that is
 /// detached cannot be copied before Linux 6.15.
@@ -36,7 +36,8 @@ impl Masks {
             return Ok(Masks::default());
         }
         let subject = || "take the host's /dev/null to mask files";
-        let mount = rustix::mount::open_tree(CWD, "/dev/null", CLONE).err_at(Step::Mount, "open_tree", subject)?;
+        let mount =
+            tree::clone(Origin::Path(Path::new("/dev/null")), false).err_at(Step::Mount, "open_tree", subject)?;
         let stat = rustix::fs::fstat(&mount).err_at(Step::Mount, "fstat", subject)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice
             || stat.st_rdev != rustix::fs::makedev(1, 3)
@@ -73,11 +74,7 @@ impl Cover {
             self.attached = true;
             return Ok(());
         }
-        let copy = rustix::mount::open_tree(&self.mount, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH).err_at(
-            Step::Mount,
-            "open_tree",
-            &subject,
-        )?;
+        let copy = tree::clone(Origin::Fd(self.mount.as_fd()), false).err_at(Step::Mount, "open_tree", &subject)?;
         attach(&copy, at, subject)
     }
 }
@@ -87,10 +84,9 @@ pub fn make_readonly(root: Root<'_>, plan: &Rootfs) -> Result<()> {
     for (i, path) in plan.readonly_paths.iter().enumerate() {
         let subject = || format!("make {path} read-only (/linux/readonlyPaths/{i})");
         let Some(at) = find(root, path, subject)? else { continue };
-        let flags = CLONE | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
-        let tree = rustix::mount::open_tree(&at, "", flags).err_at(Step::Mount, "open_tree", subject)?;
+        let tree = tree::clone(Origin::Fd(at.as_fd()), true).err_at(Step::Mount, "open_tree", subject)?;
         let readonly = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
-        mount_setattr(tree.as_fd(), &readonly, false).err_at(Step::Mount, "mount_setattr", subject)?;
+        tree::set_attr(tree.as_fd(), &readonly, false).err_at(Step::Mount, "mount_setattr", subject)?;
         attach(&tree, &at, subject)?;
     }
     Ok(())
@@ -105,21 +101,31 @@ fn find(root: Root<'_>, path: &RootfsPath, subject: impl Fn() -> String) -> Resu
 }
 
 fn attach(tree: &OwnedFd, at: &OwnedFd, subject: impl Fn() -> String) -> Result<()> {
-    let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(tree, "", at, "", both).err_at(Step::Mount, "move_mount", subject)
+    tree::attach(tree, at).err_at(Step::Mount, "move_mount", subject)
 }
 
 /// The one directory over all masked directories: empty and read-only, as a file system too.
 fn empty_directory() -> Result<OwnedFd> {
-    use rustix::mount as m;
     let subject = || "make an empty tmpfs to mask directories";
-    let fs = m::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).err_at(Step::Mount, "fsopen", subject)?;
-    m::fsconfig_set_flag(&fs, "ro").err_at(Step::Mount, "fsconfig", subject)?;
-    m::fsconfig_set_string(&fs, "mode", "755").err_at(Step::Mount, "fsconfig", subject)?;
-    m::fsconfig_create(&fs).err_at(Step::Mount, "fsconfig", subject)?;
+    if !stage::is_needed() {
+        match fresh_directory() {
+            Err(errno) if is_refusal(errno) && stage::take_over() => {}
+            other => return other.err_at(Step::Mount, "fsopen", subject),
+        }
+    }
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    stage::filesystem("tmpfs", "tmpfs", flags, "mode=755").err_at(Step::Mount, "mount", subject)
+}
+
+fn fresh_directory() -> rustix::io::Result<OwnedFd> {
+    use rustix::mount as m;
+    let fs = m::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    m::fsconfig_set_flag(&fs, "ro")?;
+    m::fsconfig_set_string(&fs, "mode", "755")?;
+    m::fsconfig_create(&fs)?;
     let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    m::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags).err_at(Step::Mount, "fsmount", subject)
+    m::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags)
 }

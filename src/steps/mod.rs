@@ -18,3 +18,4 @@ pub mod restored;
 pub mod rootfs;
 pub mod seccomp;
 pub mod sysctl;
+pub mod tree;

@@ -7,17 +7,18 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 
 use super::idmap::Mappings;
 use super::path::{Root, RootfsPath, is_procfs};
-use super::rootfs::{propagate, refused};
+use super::rootfs::propagate;
+use super::tree::{self, Origin, is_refusal, stage};
 use crate::error::{Blame, ErrAt, Error, Result, Step, show};
 use crate::plan::mounts::{Attr, Mount, MountKind, Superblock, attr};
 use crate::plan::rootfs::Rootfs;
-use crate::sys::mount::{MountAttr, mount_setattr};
+use crate::sys::mount::MountAttr;
 
 mod copyup;
 
@@ -82,7 +83,9 @@ pub fn clone_all(
     sources: &[Source],
     mappings: &Mappings<'_>,
 ) -> Result<Vec<OwnedFd>> {
-    sources
+    stage::allow();
+    tree::probe();
+    let cloned = sources
         .iter()
         .map(|source| match source {
             Source::Rootfs => clone_path(&rootfs.path, true, &format!("mount root file system {}", show(&rootfs.path))),
@@ -93,7 +96,9 @@ pub fn clone_all(
                 }
             },
         })
-        .collect()
+        .collect();
+    stage::close();
+    cloned
 }
 
 /// Clones the source of a bind mount. Setup calls it inside init's mount namespace, so that the source's flags stay
@@ -125,7 +130,7 @@ pub fn clone_for(mount: &Mount, mappings: &Mappings<'_>) -> Result<OwnedFd> {
 fn map_ids(mount: &Mount, tree: BorrowedFd<'_>, userns: BorrowedFd<'_>, subject: &str) -> Result<()> {
     let idmap = MountAttr { userns: Some(userns), ..MountAttr::default() };
     let recursive = mount.idmap.as_ref().is_some_and(|idmap| idmap.recursive);
-    mount_setattr(tree, &idmap, recursive).err_at(Step::Mount, "mount_setattr", || subject).map_err(|e| {
+    tree::set_attr(tree, &idmap, recursive).err_at(Step::Mount, "mount_setattr", || subject).map_err(|e| {
         match e.is(Errno::INVAL) {
             true => e.hint("its file system cannot map ids, or its ids are mapped already"),
             false if e.is(Errno::PERM) => {
@@ -173,30 +178,38 @@ fn mount_one(root: Root<'_>, mount: &Mount, given: Option<OwnedFd>, subject: &st
                 let mode = rustix::fs::fstat(&at).err_at(Step::Mount, "fstat", || subject)?.st_mode & 0o7777;
                 data.push(("mode".into(), Some(format!("{mode:o}"))));
             }
+            let long = data.iter().any(|(_, value)| value.as_ref().is_some_and(|value| value.len() > 255));
             let old_call = mount.idmap.is_none()
-                && (superblock
-                    .iter()
-                    .any(|(flag, on)| *on && matches!(flag, Superblock::Iversion | Superblock::Silent))
-                    || data.iter().any(|(_, value)| value.as_ref().is_some_and(|value| value.len() > 255)));
-            if old_call {
+                && (long
+                    || superblock
+                        .iter()
+                        .any(|(flag, on)| *on && matches!(flag, Superblock::Iversion | Superblock::Silent)));
+            if (old_call || stage::is_needed()) && !stage::prepare() {
                 (mount_by_old_call(root, &at, mount, &data, subject)?, at, true)
             } else {
-                match filesystem(fstype, source.as_deref(), &data, superblock, mount, subject) {
-                    Ok(tree) => {
+                let mut made = if old_call || stage::is_needed() {
+                    on_stage(mount, &data, subject)
+                } else {
+                    filesystem(fstype, source.as_deref(), &data, superblock, mount, subject)
+                };
+                if made.as_ref().is_err_and(|error| error.is(Errno::NOSYS) || error.is(Errno::PERM))
+                    && !stage::is_needed()
+                    && fsopen_is_refused()
+                    && stage::take_over()
+                {
+                    made = on_stage(mount, &data, subject);
+                }
+                match (made, otherwise) {
+                    (Ok(tree), _) => {
                         if let Some(userns) = given {
                             map_ids(mount, tree.as_fd(), userns.as_fd(), subject)?;
                         }
                         (tree, at, false)
                     }
-                    Err(error) if error.is(Errno::NOSYS) && mount.idmap.is_none() => {
-                        (mount_by_old_call(root, &at, mount, &data, subject)?, at, true)
+                    (Err(error), Some(path)) if error.is(Errno::PERM) || error.is(Errno::BUSY) => {
+                        (clone_path(path, false, subject)?, at, false)
                     }
-                    Err(error) => match otherwise {
-                        Some(path) if error.is(Errno::PERM) || error.is(Errno::BUSY) => {
-                            (clone_path(path, false, subject)?, at, false)
-                        }
-                        _ => return Err(error),
-                    },
+                    (Err(error), _) => return Err(error),
                 }
             }
         }
@@ -222,16 +235,9 @@ fn mount_one(root: Root<'_>, mount: &Mount, given: Option<OwnedFd>, subject: &st
     }
     set_attr(tree.as_fd(), mount.recursive_attr, true, subject)?;
     if !attached {
-        let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        rustix::mount::move_mount(&tree, "", &at, "", both).err_at(Step::Mount, "move_mount", || subject).map_err(
-            |e| {
-                if e.is(Errno::NOTDIR) {
-                    e.hint("source and destination: one is a directory, the other is not")
-                } else {
-                    e
-                }
-            },
-        )?;
+        tree::attach(&tree, &at).err_at(Step::Mount, "move_mount", || subject).map_err(|e| {
+            if e.is(Errno::NOTDIR) { e.hint("source and destination: one is a directory, the other is not") } else { e }
+        })?;
     }
     for propagation in &mount.propagation {
         // After the mount is attached: a detached one has no peers to find.
@@ -343,17 +349,21 @@ fn check_linked(root: Root<'_>, fd: &OwnedFd, path: &RootfsPath, subject: &str) 
 }
 
 fn clone_path(source: &Path, recursive: bool, subject: &str) -> Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    rustix::mount::open_tree(CWD, source, flags).err_at(Step::Mount, "open_tree", || subject).map_err(|e| {
+    tree::clone(Origin::Path(source), recursive).err_at(Step::Mount, "open_tree", || subject).map_err(|e| {
         if e.is(Errno::NOENT) {
             e.hint(format!("the source {} does not exist", show(source))).blame(Blame::Spec)
         } else {
             e
         }
     })
+}
+
+/// Whether it is the call that is refused, and not this file system.
+fn fsopen_is_refused() -> bool {
+    rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)
+        .and_then(|fs| rustix::mount::fsconfig_create(&fs).map(|()| fs))
+        .and_then(|fs| rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()))
+        .is_err()
 }
 
 /// A new instance of a file system, detached.
@@ -429,23 +439,21 @@ fn set_attr(fd: BorrowedFd<'_>, what: Attr, recursive: bool, subject: &str) -> R
         return Ok(());
     }
     let full = MountAttr { set: what.set, clear: what.clear, ..MountAttr::default() };
-    match mount_setattr(fd, &full, recursive) {
-        Err(error) if refused(&error) && what.clear != 0 => {
+    match tree::set_attr(fd, &full, recursive) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && what.clear != 0 => {
             // First what is stricter, which must hold; then the access time policy and each flag to be cleared, which
             // may be locked.
             let strict = MountAttr { set: what.set & !attr::ATIME, ..MountAttr::default() };
             if strict.set != 0 {
-                mount_setattr(fd, &strict, recursive).err_at(Step::Mount, "mount_setattr", || subject)?;
-            } else if error.raw_os_error() == Some(libc::ENOSYS) {
-                return Err(Error::call(Step::Mount, "mount_setattr", Errno::NOSYS, subject));
+                tree::set_attr(fd, &strict, recursive).err_at(Step::Mount, "mount_setattr", || subject)?;
             }
             if what.clear & attr::ATIME != 0 {
                 let policy = MountAttr { set: what.set & attr::ATIME, clear: attr::ATIME, ..MountAttr::default() };
-                let _ = mount_setattr(fd, &policy, recursive);
+                let _ = tree::set_attr(fd, &policy, recursive);
             }
             for bit in [attr::RDONLY, attr::NOSUID, attr::NODEV, attr::NOEXEC, attr::NODIRATIME, attr::NOSYMFOLLOW] {
                 if what.clear & bit != 0 {
-                    let _ = mount_setattr(fd, &MountAttr { clear: bit, ..MountAttr::default() }, recursive);
+                    let _ = tree::set_attr(fd, &MountAttr { clear: bit, ..MountAttr::default() }, recursive);
                 }
             }
             Ok(())
@@ -467,18 +475,25 @@ fn remount(
     let keys: Vec<_> = superblock.iter().filter_map(|(flag, on)| superblock_key(*flag, *on)).collect();
     if !data.is_empty() || !keys.is_empty() {
         let flags = m::FsPickFlags::FSPICK_CLOEXEC | m::FsPickFlags::FSPICK_EMPTY_PATH;
-        let fs = m::fspick(&fd, "", flags).err_at(Step::Mount, "fspick", || subject)?;
-        for key in keys {
-            m::fsconfig_set_flag(&fs, key).err_at(Step::Mount, "fsconfig", || subject)?;
-        }
-        for (key, value) in data {
-            match value {
-                Some(value) => m::fsconfig_set_string(&fs, key.as_str(), value.as_str()),
-                None => m::fsconfig_set_flag(&fs, key.as_str()),
+        let picked = || {
+            let fs = m::fspick(&fd, "", flags)?;
+            for key in &keys {
+                m::fsconfig_set_flag(&fs, *key)?;
             }
-            .err_at(Step::Mount, "fsconfig", || subject)?;
+            for (key, value) in data {
+                match value {
+                    Some(value) => m::fsconfig_set_string(&fs, key.as_str(), value.as_str()),
+                    None => m::fsconfig_set_flag(&fs, key.as_str()),
+                }?;
+            }
+            m::fsconfig_reconfigure(&fs)
+        };
+        match picked() {
+            Err(errno) if is_refusal(errno) && fsopen_is_refused() && stage::take_over() => {
+                stage::reconfigure(fd.as_fd(), &joined(data)).err_at(Step::Mount, "mount", || subject)?;
+            }
+            other => other.err_at(Step::Mount, "fspick", || subject)?,
         }
-        m::fsconfig_reconfigure(&fs).err_at(Step::Mount, "fsconfig", || subject)?;
     }
     set_attr(fd.as_fd(), mount.attr, false, subject)?;
     set_attr(fd.as_fd(), mount.recursive_attr, true, subject)?;
@@ -488,18 +503,9 @@ fn remount(
     Ok(())
 }
 
-/// mount(2), whose data may be a page long and which knows flags that fsconfig does not; the target is the fd. The root
-/// of the new mount comes back.
-fn mount_by_old_call(
-    root: Root<'_>,
-    at: &OwnedFd,
-    mount: &Mount,
-    data: &[(String, Option<String>)],
-    subject: &str,
-) -> Result<OwnedFd> {
-    let MountKind::Fs { fstype, source, superblock, .. } = &mount.kind else {
-        return Err(Error::bug(Step::Mount, format!("{subject}: no file system")));
-    };
+/// What mount(2) is told of a new instance: it knows flags that fsconfig does not, and its data may be a page long.
+fn old_flags(mount: &Mount) -> MountFlags {
+    let MountKind::Fs { superblock, .. } = &mount.kind else { return MountFlags::empty() };
     let mut flags = MountFlags::empty();
     for (flag, _) in superblock.iter().filter(|(_, on)| *on) {
         flags |= match flag {
@@ -526,12 +532,40 @@ fn mount_by_old_call(
             flags |= flag;
         }
     }
+    flags
+}
+
+/// A new instance by mount(2), waiting on the stage.
+fn on_stage(mount: &Mount, data: &[(String, Option<String>)], subject: &str) -> Result<OwnedFd> {
+    let MountKind::Fs { fstype, source, .. } = &mount.kind else {
+        return Err(Error::bug(Step::Mount, format!("{subject}: no file system")));
+    };
+    let mut flags = old_flags(mount);
+    if mount.readonly_last {
+        flags &= !MountFlags::RDONLY;
+    }
+    let source = source.as_deref().unwrap_or("none");
+    stage::filesystem(fstype, source, flags, &joined(data)).err_at(Step::Mount, "mount", || subject)
+}
+
+/// A new instance by mount(2) where there can be no stage, in the host's mount namespace; the target is the fd. The root
+/// of the new mount comes back.
+fn mount_by_old_call(
+    root: Root<'_>,
+    at: &OwnedFd,
+    mount: &Mount,
+    data: &[(String, Option<String>)],
+    subject: &str,
+) -> Result<OwnedFd> {
+    let MountKind::Fs { fstype, source, .. } = &mount.kind else {
+        return Err(Error::bug(Step::Mount, format!("{subject}: no file system")));
+    };
     let text = std::ffi::CString::new(joined(data)).map_err(|_| Error::bug(Step::Mount, format!("{subject}: NUL")))?;
     rustix::mount::mount(
         source.as_deref().unwrap_or("none"),
         by_fd(at.as_fd()),
         fstype.as_str(),
-        flags,
+        old_flags(mount),
         text.as_c_str(),
     )
     .err_at(Step::Mount, "mount", || subject)?;

@@ -2,13 +2,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
-use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::UnmountFlags;
 
+use super::tree::{self, Origin, stage};
 use crate::error::{Blame, ErrAt, Error, Result, Step, show};
 use crate::plan::mounts::{Propagation, PropagationKind, attr};
 use crate::plan::rootfs::{Entry, Rootfs};
-use crate::sys::mount::{MountAttr, mount_setattr};
+use crate::sys::mount::MountAttr;
 
 const HERE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -26,6 +27,7 @@ pub fn attach(plan: &Rootfs, given: Option<OwnedFd>) -> Result<OwnedFd> {
     if plan.entry == Entry::Chroot {
         return Ok(dir);
     }
+    stage::allow();
     let slash = rustix::fs::open("/", HERE, Mode::empty()).err_at(Step::Mount, "open", || "open /")?;
     match plan.propagation.map(|propagation| propagation.kind) {
         // Volumes of the host stay its peers; only the mount that the rootfs lies on is cut off, so that nothing that
@@ -36,23 +38,19 @@ pub fn attach(plan: &Rootfs, given: Option<OwnedFd>) -> Result<OwnedFd> {
         }
         Some(PropagationKind::Slave) | None => propagate(slash.as_fd(), "/", PropagationKind::Slave, true)?,
     }
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_EMPTY_PATH;
     let subject = || format!("mount root file system {}", show(&plan.path));
     let tree = match given {
         Some(tree) => tree,
-        None => rustix::mount::open_tree(&dir, "", flags).err_at(Step::Mount, "open_tree", subject)?,
+        None => tree::clone(Origin::Fd(dir.as_fd()), true).err_at(Step::Mount, "open_tree", subject)?,
     };
-    let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(&tree, "", &dir, "", both).err_at(Step::Mount, "move_mount", subject)?;
+    tree::attach(&tree, &dir).err_at(Step::Mount, "move_mount", subject)?;
     Ok(tree)
 }
 
 /// Makes the rootfs the root of the calling process.
 pub fn enter(root_fd: BorrowedFd<'_>, plan: &Rootfs) -> Result<()> {
     let subject = || format!("enter root file system {}", show(&plan.path));
+    stage::leave();
     rustix::process::fchdir(root_fd).err_at(Step::Mount, "fchdir", subject)?;
     match plan.entry {
         Entry::Pivot => {
@@ -72,7 +70,7 @@ pub fn enter(root_fd: BorrowedFd<'_>, plan: &Rootfs) -> Result<()> {
             })?;
             if let Some(old) = old {
                 // Before umount2: what is unmounted here must not be unmounted on the host.
-                propagate_or(old.as_fd(), "the old root", PropagationKind::Slave, true, None)?;
+                propagate(old.as_fd(), "the old root", PropagationKind::Slave, true)?;
             }
             rustix::mount::unmount(".", UnmountFlags::DETACH).err_at(Step::Mount, "umount2", subject)?;
         }
@@ -81,11 +79,7 @@ pub fn enter(root_fd: BorrowedFd<'_>, plan: &Rootfs) -> Result<()> {
             for path in ["/proc", "/sys"] {
                 let _ = rustix::mount::unmount(path, UnmountFlags::DETACH);
             }
-            rustix::mount::move_mount(root_fd, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).err_at(
-                Step::Mount,
-                "move_mount",
-                subject,
-            )?;
+            tree::attach_on_root(root_fd).err_at(Step::Mount, "move_mount", subject)?;
             rustix::process::chroot(".").err_at(Step::Mount, "chroot", subject)?;
         }
         Entry::Chroot => rustix::process::chroot(".").err_at(Step::Mount, "chroot", subject)?,
@@ -95,50 +89,20 @@ pub fn enter(root_fd: BorrowedFd<'_>, plan: &Rootfs) -> Result<()> {
 
 /// Makes `/` read-only; its other flags stay. Runs when all else in it is made, after [`enter`].
 pub fn set_readonly(root_fd: BorrowedFd<'_>) -> Result<()> {
-    let subject = || "make / read-only";
     let readonly = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
-    match mount_setattr(root_fd, &readonly, false) {
-        Err(error) if refused(&error) => {
-            // After the pivot `/` cannot be anything but the root: the old call may name it.
-            let old = rustix::fs::fstatvfs(root_fd).err_at(Step::Mount, "fstatvfs", subject)?.f_flag;
-            // ST_* and MS_* are the same numbers up to ST_NODIRATIME but for ST_RELATIME.
-            let keep = u32::try_from(old.bits() & 0xc0e).unwrap_or(0);
-            let flags = MountFlags::from_bits_retain(keep) | MountFlags::BIND | MountFlags::RDONLY;
-            rustix::mount::mount_remount("/", flags, c"").err_at(Step::Mount, "mount", subject)
-        }
-        other => other.err_at(Step::Mount, "mount_setattr", subject),
-    }
+    tree::set_attr(root_fd, &readonly, false).err_at(Step::Mount, "mount_setattr", || "make / read-only")
 }
 
 /// Sets the propagation that the config asks for, after [`enter`].
 pub fn set_propagation(root_fd: BorrowedFd<'_>, plan: &Rootfs) -> Result<()> {
     match plan.propagation {
-        Some(Propagation { kind, recursive }) => {
-            propagate_or(root_fd, "/ (/linux/rootfsPropagation)", kind, recursive, Some("/"))
-        }
+        Some(Propagation { kind, recursive }) => propagate(root_fd, "/ (/linux/rootfsPropagation)", kind, recursive),
         None => Ok(()),
     }
 }
 
-/// Whether a call is missing here, or filtered away.
-pub(super) fn refused(error: &std::io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
-}
-
-/// Sets the propagation of a mount, before the pivot.
+/// Sets the propagation of a mount.
 pub(super) fn propagate(fd: BorrowedFd<'_>, what: &str, kind: PropagationKind, recursive: bool) -> Result<()> {
-    propagate_or(fd, what, kind, recursive, Some(&super::mounts::by_fd(fd)))
-}
-
-/// mount_setattr with a propagation, or mount(2) with the path `old` where that is missing. After the pivot /proc is the
-/// image's (CVE-2026-115521), so `old` is not taken from it there.
-fn propagate_or(
-    fd: BorrowedFd<'_>,
-    what: &str,
-    kind: PropagationKind,
-    recursive: bool,
-    old: Option<&str>,
-) -> Result<()> {
     use rustix::mount::MountPropagationFlags as F;
     let flag = match kind {
         PropagationKind::Shared => F::SHARED,
@@ -148,27 +112,23 @@ fn propagate_or(
     };
     let subject = || format!("make {what} {}{kind:?}", if recursive { "recursively " } else { "" }).to_lowercase();
     let attr = MountAttr { propagation: u64::from(flag.bits()), ..MountAttr::default() };
-    match mount_setattr(fd, &attr, recursive) {
-        Err(error) if refused(&error) && old.is_some() => {
-            let flags = if recursive { flag | F::REC } else { flag };
-            rustix::mount::mount_change(old.unwrap_or("/"), flags).err_at(Step::Mount, "mount", subject)
-        }
-        other => other.err_at(Step::Mount, "mount_setattr", subject),
-    }
+    tree::set_attr(fd, &attr, recursive).err_at(Step::Mount, "mount_setattr", subject)
 }
 
-/// Makes the mount that `dir` lies on private, here only. Its root is found by going up: a mount's root says so itself.
+/// Makes the mount that `dir` lies on private, here only. Its root is found by going up: the mount is another one above its root.
 fn make_parent_private(dir: &OwnedFd) -> Result<()> {
     let subject = || "find the mount that the root file system lies on";
     let mut at = rustix::fs::openat(dir, ".", HERE, Mode::empty()).err_at(Step::Mount, "openat", subject)?;
     // A path has at most PATH_MAX / 2 components.
     for _ in 0..2048 {
-        let statx =
-            rustix::fs::statx(&at, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE).err_at(Step::Mount, "statx", subject)?;
-        if statx.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        let above = rustix::fs::openat(&at, "..", HERE, Mode::empty()).err_at(Step::Mount, "openat", subject)?;
+        // Above the root of all is the root again.
+        let id = |fd: &OwnedFd| tree::mount_id(fd.as_fd()).err_at(Step::Mount, "open", subject);
+        let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).err_at(Step::Mount, "fstat", subject).map(|stat| stat.st_ino);
+        if id(&above)? != id(&at)? || inode(&above)? == inode(&at)? {
             return propagate(at.as_fd(), "the mount below the root file system", PropagationKind::Private, false);
         }
-        at = rustix::fs::openat(&at, "..", HERE, Mode::empty()).err_at(Step::Mount, "openat", subject)?;
+        at = above;
     }
     Err(Error::host(Step::Mount, format!("{}: none in reach", subject())))
 }

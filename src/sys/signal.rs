@@ -104,5 +104,38 @@ pub fn pidfd_send(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let result = unsafe {
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
     };
-    check(result as libc::c_int)
+    match check(result as libc::c_int) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+            kill_behind(pidfd, signal, error)
+        }
+        other => other,
+    }
+}
+
+/// kill(2) of one process by its number, for where no handle can be had.
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    if pid <= 0 {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    // SAFETY: kill takes numbers only.
+    check(unsafe { libc::kill(pid, signal) })
+}
+
+/// [`kill`] for a kernel or a filter that refuses pidfd_send_signal: by the number that the handle has at this moment.
+fn kill_behind(handle: BorrowedFd<'_>, signal: i32, refused: io::Error) -> io::Result<()> {
+    let number = match std::fs::read_to_string(format!("/proc/self/fdinfo/{}", handle.as_raw_fd())) {
+        Ok(text) => text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok()),
+        Err(_) => None,
+    };
+    // A directory of /proc says it by its name.
+    let number = number.or_else(|| {
+        // What was in it has gone with its process.
+        std::fs::read(format!("/proc/self/fd/{}/stat", handle.as_raw_fd())).ok()?;
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", handle.as_raw_fd())).ok()?;
+        link.file_name()?.to_str()?.parse().ok()
+    });
+    match number {
+        Some(pid) => kill(pid, signal),
+        None => Err(refused),
+    }
 }
