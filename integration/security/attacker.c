@@ -136,7 +136,8 @@ static void watch_trace(int pid) {
         }
         ptrace(PTRACE_INTERRUPT, pid, 0, 0);
         int status;
-        for (int i = 0; i < 100 && waitpid(pid, &status, __WALL | WNOHANG) == 0; i++)
+        /* A process that is not let go again would stop for ever, and what waits for it with it. */
+        for (int i = 0; i < 20000 && waitpid(pid, &status, __WALL | WNOHANG) == 0; i++)
             usleep(100);
         ptrace(PTRACE_DETACH, pid, 0, 0);
     }

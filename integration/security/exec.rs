@@ -145,6 +145,15 @@ fn cwd_of_exec(case: &mut Case) -> Result<()> {
             }
         }
     }
+    fs::copy(case.rootfs().join("bin/busybox"), case.dir.join("sh"))?;
+    fs::set_permissions(case.dir.join("sh"), PermissionsExt::from_mode(0o755))?;
+    case.before = format!("exec 3<{0} 4<{0} 5<{0}", case.dir.display());
+    for number in 3..=12 {
+        let output = exec(case, &[], &[&format!("/proc/self/fd/{number}/sh"), "-c", "echo escaped"])?;
+        if output.stdout.contains("escaped") {
+            return escaped(format!("exec ran a program of the host by descriptor {number}"));
+        }
+    }
     case.before = String::new();
     case.delete()
 }

@@ -24,6 +24,7 @@ const PEERS: &[(&str, &str, &str)] = &[
     ("CVE-2026-41579/dev_is_a_link", "*", "makes nodes and links on the host"),
     ("CVE-2026-41579/dev_is_swapped", "*", "makes nodes and links on the host"),
     ("CVE-2026-78408/no_descriptor_leaks", "*", "hands on its caller's descriptors"),
+    ("CVE-2024-21626/the_cwd_of_exec", "crun", "1.8 executes a file of the host"),
     ("CVE-2026-84042/", "runc", "finds ps and criu through PATH"),
     ("CVE-2026-88264/", "crun", "1.8 makes a file on the host"),
     ("CVE-2026-88265/", "crun", "1.8 gives a file of the host to the program's user"),

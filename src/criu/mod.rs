@@ -178,25 +178,19 @@ fn run<'f>(program: &CString, socket: &OwnedFd, before: impl FnOnce() -> Result<
         })
         .collect();
     // It runs tar, ip and iptables.
-    env.extend(CString::new(format!("PATH={}", places())));
+    env.extend(CString::new(format!("PATH={PLACES}")));
     let env: Vec<_> = env.iter().map(AsRef::as_ref).collect();
     crate::sys::signal::default_all();
     let errno = execve(program, &[c"criu", c"swrk", &socket], &env);
     Error::call(Step::Criu, "execve", errno, format!("run {}", program.to_string_lossy()))
 }
 
-fn places() -> String {
-    match std::env::var("PATH") {
-        Ok(path) if !path.is_empty() => format!("{path}:{PLACES}"),
-        _ => PLACES.to_owned(),
-    }
-}
-
+/// On the host, at fixed places: the caller's PATH may lead anywhere (CVE-2026-84042).
 fn find() -> Result<CString> {
-    let found = places().split(':').map(|dir| Path::new(dir).join("criu")).find(|path| path.is_file());
+    let found = PLACES.split(':').map(|dir| Path::new(dir).join("criu")).find(|path| path.is_file());
     let missing = || {
         Error::call(Step::Criu, "execve", Errno::NOENT, "run criu")
-            .hint("checkpoint and restore need it: install CRIU (https://criu.org)")
+            .hint(format!("checkpoint and restore need it, in one of {PLACES}: install CRIU (https://criu.org)"))
     };
     let path: PathBuf = found.ok_or_else(missing)?;
     CString::new(path.into_os_string().into_encoded_bytes()).map_err(|_| missing())

@@ -291,6 +291,7 @@ fn joiner_steps(
     if dies_with_setup {
         steps::process::die_with_parent(true)?;
     }
+    close_all_but(prepared, channel, &joins, view.as_ref(), &stdio)?;
     if waits {
         let Some((Sync::Mapped(_), _)) = channel.recv()? else { return Err(sync::setup_gone()) };
     }
@@ -398,6 +399,26 @@ fn joiner_steps(
         _ => {}
     }
     Err(steps::process::exec_error(&program, execve(&program, &argv, &envp)))
+}
+
+/// What the joining process needs stays open; the caller's descriptors and setup's do not.
+fn close_all_but(
+    prepared: &Prepared,
+    channel: &Channel,
+    joins: &Joins,
+    view: Option<&View>,
+    stdio: &Stdio,
+) -> Result<()> {
+    crate::log::with_descriptor(|log| {
+        trace::with_descriptor(|trace| {
+            let mut keep = vec![channel.as_fd(), prepared.pidfd.as_fd()];
+            keep.extend([&joins.time, &joins.root].into_iter().flatten().map(AsFd::as_fd));
+            keep.extend(view.and_then(View::descriptor));
+            keep.extend(stdio.iter().flatten().map(AsFd::as_fd));
+            keep.extend([log, trace].into_iter().flatten());
+            steps::process::close_others(prepared.plan.preserve_fds, &keep)
+        })
+    })
 }
 
 /// What of the container's namespaces is joined, and by whom.
