@@ -58,6 +58,8 @@ pub enum Need {
     Unified,
     /// A compiler that makes 32-bit programs.
     Gcc32,
+    /// AppArmor that is on, and its parser.
+    AppArmor,
     /// A CRIU that knows this kernel.
     Criu,
     /// And can do this with it (`criu check --feature`).
@@ -180,6 +182,13 @@ impl Suite {
             }
             Need::Hull => self.peer.is_some().then(|| "is about hull alone".to_owned()),
             Need::Verb(verb) => (!has_verb(&self.runtime, verb)).then(|| format!("the runtime has no verb {verb} yet")),
+            Need::AppArmor => {
+                let on = fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
+                match on.starts_with('Y') {
+                    true => self.lacks_one(Need::Tool("apparmor_parser")),
+                    false => Some("AppArmor is off".to_owned()),
+                }
+            }
             Need::Criu => criu_complaint(),
             Need::CriuFeature(name) => {
                 let there = Command::new("criu").args(["check", "--feature", name]).output();

@@ -8,6 +8,7 @@
 
 #![allow(missing_docs, reason = "a test program has no callers")]
 
+mod apparmor;
 mod attributes;
 mod badinput;
 mod cgroups;
@@ -104,6 +105,7 @@ fn main() -> ExitCode {
         log::cases(),
         check::cases(),
         crash::cases(),
+        apparmor::cases(),
         checkpoint::cases(),
         stress::cases(),
         security::cases(),

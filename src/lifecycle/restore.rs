@@ -127,8 +127,13 @@ fn make(
             }),
             _ => Ok(()),
         };
-        criu.reply(result.is_ok())?;
-        result?;
+        if let Err(error) = result {
+            // CRIU takes back what it has made.
+            criu.reply(false)?;
+            criu.end();
+            return Err(error);
+        }
+        criu.reply(true)?;
     };
     criu.end();
 
@@ -288,6 +293,10 @@ impl Drop for Made {
     fn drop(&mut self) {
         if self.done {
             return;
+        }
+        // First those that CRIU holds, which would run if it died before them.
+        if let Some(cgroup) = &self.cgroup {
+            let _ = cgroup.kill();
         }
         if let Some(criu) = &self.criu {
             criu.kill();
