@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 
 use crate::error::{Error, Result, Step, show};
 use crate::lifecycle::checkpoint::CheckpointOptions;
@@ -198,7 +198,14 @@ fn arg(opt: &'static Opt) -> Arg {
         Some(name) if opt.many => {
             arg.value_name(name).value_parser(OsStringValueParser::new()).action(ArgAction::Append)
         }
-        Some(name) if opt.values.is_empty() => arg.value_name(name).value_parser(OsStringValueParser::new()),
+        Some(name) if opt.values.is_empty() => {
+            let hint = match name {
+                "DIR" => ValueHint::DirPath,
+                "FILE" | "SOCKET" => ValueHint::FilePath,
+                _ => ValueHint::Other,
+            };
+            arg.value_name(name).value_hint(hint).value_parser(OsStringValueParser::new())
+        }
         Some(name) => arg.value_name(name).value_parser(PossibleValuesParser::new(opt.values)),
     }
 }
