@@ -1,0 +1,9 @@
+//! libFuzzer's entry to the target cpu_lists.
+
+#![no_main]
+
+#[path = "../properties.rs"]
+#[allow(dead_code, reason = "each program is one target of all")]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::cpu_lists(data));

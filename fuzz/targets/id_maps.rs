@@ -1,0 +1,9 @@
+//! libFuzzer's entry to the target id_maps.
+
+#![no_main]
+
+#[path = "../properties.rs"]
+#[allow(dead_code, reason = "each program is one target of all")]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::id_maps(data));
