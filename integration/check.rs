@@ -14,6 +14,7 @@ pub fn cases() -> Vec<Test> {
         test("check/nothing_wrong_is_status_0", nothing_wrong_is_status_0),
         test("check/warnings_only_are_status_1_and_create_logs_them", warnings_only),
         test("check/what_it_refuses_run_refuses_too", what_it_refuses_run_refuses_too),
+        test("check/what_this_host_does_not_have", what_this_host_does_not_have),
         test("check/ids_without_a_grant", ids_without_a_grant).requires(Need::Rootless),
         test("check/a_cgroup_with_processes", a_cgroup_with_processes).requires(Need::Root),
         test("check/an_unreadable_bundle", an_unreadable_bundle),
@@ -169,6 +170,46 @@ fn what_it_refuses_run_refuses_too(case: &mut Case) -> Result<()> {
     case.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "t", "options": ["size=4k"]}));
     let (status, report) = check(case)?;
     ensure!(status == 0, "{report}");
+    Ok(())
+}
+
+/// What depends on the machine: each lack is named, and run fails by it too.
+fn what_this_host_does_not_have(case: &mut Case) -> Result<()> {
+    let has = |path: &str| std::path::Path::new(path).exists();
+    let apparmor =
+        fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'));
+    let root = rustix::process::geteuid().is_root();
+    let v2_only = has("/sys/fs/cgroup/cgroup.controllers");
+    let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    let memory = controllers.split_whitespace().any(|name| name == "memory");
+    let permitted = u64::from_str_radix(&kernel::status(std::process::id() as i32, "CapPrm")?, 16)?;
+    let may_raise = permitted & 1 << 24 != 0;
+    let table = [
+        ("/process/apparmorProfile", json!("nosuch-profile"), "/process/apparmorProfile", !apparmor),
+        ("/process/selinuxLabel", json!("a_u:a_r:a_t:s0"), "/process/selinuxLabel", !has("/sys/fs/selinux/enforce")),
+        ("/linux/netDevices", json!({"nosuch0": {}}), "/linux/netDevices/nosuch0", root),
+        ("/linux/intelRdt", json!({"closID": "x"}), "/linux/intelRdt", !has("/sys/fs/resctrl/schemata")),
+        ("/linux/resources/memory", json!({"limit": 1 << 24}), "/linux/resources/memory/limit", v2_only && !memory),
+        (
+            "/process/rlimits",
+            json!([{"type": "RLIMIT_NOFILE", "soft": 600, "hard": 1024}]),
+            "/process/rlimits/0/hard",
+            !may_raise,
+        ),
+    ];
+    let good = case.config.clone();
+    for (place, value, pointer, lacking) in table {
+        if !lacking {
+            continue;
+        }
+        case.config = good.clone();
+        case.set("/process/rlimits", json!([])).set(place, value.clone());
+        case.before = "ulimit -n 512".into();
+        let (status, report) = check(case)?;
+        let found = pointers(&report, "error");
+        ensure!(status == 2 && found == [pointer], "{place} = {value}: status {status}, {report}");
+        case.run()?.refused().with_context(|| format!("{place} = {value}, check said {report}"))?;
+    }
     Ok(())
 }
 
