@@ -100,7 +100,7 @@ def leaves_nothing(buildah):
 def bud(buildah):
     buildah("commit", "base", image.NAME).ok()
     write(f"{WORK}/build/Containerfile", f"FROM {image.NAME}\nRUN echo step >/step\nUSER 1000\nRUN id -u >/tmp/who\n")
-    buildah("bud", "--network", "none", "--tag", "localhost/built:1", f"{WORK}/build").ok()
+    buildah("bud", "--network", "none", "--isolation", "oci", "--runtime", f"{BIN}/hull", "--tag", "localhost/built:1", f"{WORK}/build").ok()
     buildah("from", "--pull-never", "--name", "check", "localhost/built:1").ok()
     buildah("run", "--network", "none", "check", "--", "cat", "/step", "/tmp/who").ok().prints("step\n1000")
     write(f"{WORK}/bad/Containerfile", f"FROM {image.NAME}\nRUN exit 7\n")

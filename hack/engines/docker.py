@@ -14,44 +14,44 @@ import image
 from checks import BIN, Checks, Failed, Skip, cgroup_file, eventually, expect, read, run, run_in_terminal, status_of, write
 
 WORK = "/tmp/docker"
-SOCKET = f"unix://{WORK}/docker.sock"
 NUMBERS = itertools.count(1)
-SETTINGS = {
-    "data-root": f"{WORK}/data", "exec-root": f"{WORK}/exec", "pidfile": f"{WORK}/docker.pid", "hosts": [SOCKET],
-    "storage-driver": "overlay2", "experimental": True, "live-restore": True,
-    "default-runtime": "hull", "runtimes": {"hull": {"path": f"{BIN}/hull"}},
-}
 
 checks = Checks("docker")
 
 
 class Docker:
+    """Called like a command: `docker("ps", "--all").ok()`."""
+    work = WORK
+    # What runs the daemon, and settings beside those that say where its files lie.
+    prefix = ()
+    settings = {"live-restore": True}
+
     def __init__(self):
-        self.settings = write(f"{WORK}/daemon.json", json.dumps(SETTINGS))
+        self.tar = image.root_file_system(self.work)
+        self.socket = f"unix://{self.work}/docker.sock"
+        self.config = write(f"{self.work}/daemon.json", json.dumps({
+            "data-root": f"{self.work}/data", "exec-root": f"{self.work}/exec", "pidfile": f"{self.work}/docker.pid",
+            "hosts": [self.socket], "storage-driver": "overlay2", "experimental": True,
+            "default-runtime": "hull", "runtimes": {"hull": {"path": f"{BIN}/hull"}}, **self.settings}))
         self.start_daemon()
-        tar = image.root_file_system(WORK)
-        self("import", tar, image.NAME).ok()
+        self("import", self.tar, image.NAME).ok()
 
     def start_daemon(self):
-        self.log = open(f"{WORK}/dockerd.log", "a", encoding="utf-8")
-        # BuildKit in the daemon runs whatever is called runc in its PATH.
-        os.makedirs(f"{WORK}/path", exist_ok=True)
-        if not os.path.lexists(f"{WORK}/path/runc"):
-            os.symlink(f"{BIN}/hull", f"{WORK}/path/runc")
-        self.daemon = subprocess.Popen(
-            ["dockerd", "--config-file", self.settings], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-            env={**os.environ, "PATH": f"{WORK}/path:{os.environ['PATH']}"}, start_new_session=True)
+        log = f"{self.work}/dockerd.log"
+        with open(log, "a", encoding="utf-8") as file:
+            self.daemon = subprocess.Popen([*self.prefix, "dockerd", "--config-file", self.config], stdin=subprocess.DEVNULL,
+                                           stdout=file, stderr=file, start_new_session=True)
         try:
             eventually("dockerd answers", lambda: self("version").code == 0, 60)
         except Failed:
-            raise Skip(f"dockerd does not start: {read(f'{WORK}/dockerd.log').strip().splitlines()[-1]}") from None
+            raise Skip(f"dockerd does not start: {read(log).strip().splitlines()[-1]}") from None
 
     def stop_daemon(self, how=signal.SIGTERM):
         self.daemon.send_signal(how)
         self.daemon.wait(60)
 
     def command(self, *words):
-        return ["env", f"DOCKER_HOST={SOCKET}", "DOCKER_BUILDKIT=0", "docker", *words]
+        return ["env", f"DOCKER_HOST={self.socket}", "DOCKER_BUILDKIT=0", "docker", *words]
 
     def __call__(self, *words, **how):
         return run(self.command(*words), **how)
@@ -122,6 +122,7 @@ def run_prints(docker):
 @checks("docker info and docker version know the runtime")
 def info(docker):
     docker("info", "--format", "{{.DefaultRuntime}}").ok().prints("hull")
+    docker.run("echo", "by name", options=["--runtime", "hull"]).ok().prints("by name")
     # The version itself, which dockerd reads from `--version`; runc's own text has it, too.
     version = json.loads(docker("info", "--format", "{{json .RuncCommit}}").ok().stdout)
     expect(version["ID"] not in ("", "N/A"), True, f"the version {version} is known")

@@ -3,13 +3,18 @@
 import os
 
 import image
-from checks import eventually, expect, read, run
+from checks import BIN, eventually, expect, read, run
 from podman.engine import checks
 
 
 @checks("run prints what the program prints")
 def run_prints(podman):
     podman.run("echo", "hi").ok().prints("hi")
+
+
+@checks("--runtime takes a path")
+def runtime_path(podman):
+    podman("--runtime", f"{BIN}/hull", "run", "--rm", "--network", "none", image.NAME, "echo", "by path").ok().prints("by path")
 
 
 @checks("stdout and stderr stay apart")
