@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, fstat, open};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space};
 
@@ -219,10 +219,46 @@ pub fn join_init(pidfd: BorrowedFd<'_>, flags: u64) -> Result<()> {
         return Ok(());
     }
     let kinds = ThreadNameSpaceType::from_bits_retain(flags as u32);
-    rustix::thread::move_into_thread_name_spaces(pidfd, kinds).err_at(Step::Namespace, "setns", || {
+    let joined = match rustix::thread::move_into_thread_name_spaces(pidfd, kinds) {
+        Err(Errno::INVAL) if is_directory(pidfd) => join_by_files(pidfd, flags),
+        other => other,
+    };
+    joined.err_at(Step::Namespace, "setns", || {
         let names: Vec<_> = Kind::ALL.iter().filter(|row| flags & row.2 != 0).map(|row| row.1).collect();
         format!("join the {} namespace of the container", names.join(", "))
     })
+}
+
+fn is_directory(fd: BorrowedFd<'_>) -> bool {
+    fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// The same by the process's directory of /proc, where pidfd_open is refused: one namespace after the other. Those that
+/// the container's user namespace owns come after it.
+fn join_by_files(process: BorrowedFd<'_>, flags: u64) -> rustix::io::Result<()> {
+    let mut user = None;
+    let mut rest = Vec::new();
+    // All are opened first: after the mount namespace there is another /proc, after the user namespace less privilege.
+    for (kind, name, flag) in Kind::ALL.iter().filter(|row| flags & row.2 != 0) {
+        let file = match kind {
+            Kind::Network => "ns/net",
+            Kind::Mount => "ns/mnt",
+            _ => &format!("ns/{name}"),
+        };
+        let fd = rustix::fs::openat(process, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        if *flag == Kind::User.flag() { user = Some(fd) } else { rest.push((*kind, fd)) }
+    }
+    let mut later = Vec::new();
+    for (kind, fd) in rest {
+        match move_into_link_name_space(fd.as_fd(), link_type(kind)) {
+            Err(Errno::PERM) if user.is_some() => later.push((kind, fd)),
+            other => other?,
+        }
+    }
+    if let Some(fd) = user {
+        move_into_link_name_space(fd.as_fd(), link_type(Kind::User))?;
+    }
+    later.iter().try_for_each(|(kind, fd)| move_into_link_name_space(fd.as_fd(), link_type(*kind)))
 }
 
 /// setns(2) into a time namespace.
