@@ -173,6 +173,15 @@ def status_of(pid, field):
     raise Failed(f"/proc/{pid}/status has no {field}")
 
 
+def lacks_controllers():
+    """Engines limit the processes of every container: on a cgroup2 whose controllers v1 hierarchies hold nothing runs."""
+    path = "/sys/fs/cgroup/cgroup.controllers"
+    there = read(path).split() if os.path.exists(path) else ["memory", "pids"]
+    missing = {"memory", "pids"}.difference(there)
+    if missing:
+        raise Skip(f"the cgroup v2 of this machine has no controllers {', '.join(sorted(missing))}")
+
+
 class Checks:
     """The checks of one engine, in the order in which they are written: `@checks("what holds")`."""
 
@@ -193,6 +202,7 @@ class Checks:
         wanted = [word for word in sys.argv[1:] if not word.startswith("--")]
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
+            lacks_controllers()
             engine = engine_class()
         except Skip as reason:
             print(f"SKIP {self.engine}: {reason}", flush=True)
