@@ -31,7 +31,7 @@ pub fn cases() -> Vec<Test> {
     ]
 }
 
-fn wait_readable(fd: impl std::os::fd::AsFd) -> Result<()> {
+pub fn wait_readable(fd: impl std::os::fd::AsFd) -> Result<()> {
     let timeout = Timespec { tv_sec: 10, tv_nsec: 0 };
     let ready = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout))?;
     ensure!(ready > 0, "nothing came within 10 seconds");
@@ -62,7 +62,7 @@ fn create_with_console(case: &Case) -> Result<(File, String)> {
 }
 
 /// Reads from a master until this word has come.
-fn read_until(master: &mut File, word: &str) -> Result<String> {
+pub fn read_until(master: &mut File, word: &str) -> Result<String> {
     let mut text = String::new();
     let deadline = Instant::now() + Duration::from_secs(10);
     while !text.contains(word) {

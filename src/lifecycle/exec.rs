@@ -163,10 +163,7 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
         plan.process.oom_score_adj.map(|value| OomScore::lend(value, prepared.forgiving)).transpose()?.flatten();
 
     trace::step("3 run from a read-only view, join the pid namespace");
-    let view = match steps::exe::open_view()? {
-        View::ByInit => Some(View::ByInit),
-        view => steps::exe::protect(view).map(|()| None)?,
-    };
+    let view = steps::exe::protect_early(steps::exe::open_view()?)?;
     steps::process::not_dumpable()?;
     steps::namespaces::join_init(prepared.pidfd.as_fd(), joins.by_setup).map_err(|error| prepared.explain(error))?;
     steps::process::not_dumpable()?;
@@ -176,12 +173,7 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
     let (cloned, cloned_into) = cloned.map_err(|error| prepared.explain(error))?;
     let waits = cgroups.joined_by_write(cloned_into) || prepared.sets_by_pid();
     let (pid, pidfd) = match cloned {
-        Cloned::Child => {
-            // First of all what the container must never see: the directories of the host's cgroups.
-            drop(cgroups);
-            drop((channel, console, foreground));
-            joiner(prepared, Ends { channel: joiner_channel, page, joins, view, stdio, waits })
-        }
+        Cloned::Child => joiner(prepared, Ends { channel: joiner_channel, page, joins, view, stdio, waits }),
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(joiner_channel);
@@ -211,6 +203,9 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
         if let (Some(socket), Some(master)) = (&console, &terminal) {
             engine::send_terminal(socket, master)?;
         }
+        if let (Some(foreground), Some(master)) = (&foreground, &terminal) {
+            foreground.fit(master);
+        }
         if let Some(seccomp) = plan.seccomp.as_ref().filter(|filter| filter.notify.is_some()) {
             super::notify::hand_over(seccomp, &prepared.state, Status::Running, pid, &fds)?;
         }
@@ -236,11 +231,12 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
     let Some(foreground) = &mut foreground else { return Ok(0) };
     trace::step("15 wait for the program");
     let status = foreground.attend(Process { pid, start_time: 0 }, &pidfd, terminal)?;
-    // In a paused container the execve comes late: its error is still the answer.
-    match said(&page) {
-        Some(error) => Err(error),
-        None => Ok(status),
+    if prepared.frozen {
+        // The execve came late: its error is still the answer.
+        channel.recv()?;
+        said(&page).map_or(Ok(()), Err)?;
     }
+    Ok(status)
 }
 
 /// What the joining process takes over from setup's memory and descriptors.
@@ -248,7 +244,7 @@ struct Ends {
     channel: Channel,
     page: SharedPage,
     joins: Joins,
-    view: Option<View>,
+    view: View,
     stdio: Stdio,
     /// setup does something to it first.
     waits: bool,
@@ -275,7 +271,7 @@ fn joiner_steps(
     prepared: &Prepared,
     channel: &Channel,
     joins: Joins,
-    view: Option<View>,
+    view: View,
     stdio: Stdio,
     waits: bool,
     filtered: &mut bool,
@@ -291,7 +287,7 @@ fn joiner_steps(
     if dies_with_setup {
         steps::process::die_with_parent(true)?;
     }
-    close_all_but(prepared, channel, &joins, view.as_ref(), &stdio)?;
+    close_all_but(prepared, channel, &joins, &view, &stdio)?;
     if waits {
         let Some((Sync::Mapped(_), _)) = channel.recv()? else { return Err(sync::setup_gone()) };
     }
@@ -299,7 +295,7 @@ fn joiner_steps(
     rustix::process::setsid().err_at(Step::Process, "setsid", || "begin a session")?;
     // Before the mount namespace: what the container has on /proc is not to be trusted (CVE-2019-16884).
     let proc = plan.needs_procfs().then(ProcFs::new).transpose()?;
-    if let Some(view) = view {
+    if matches!(view, View::ByInit) {
         steps::namespaces::unshare(Kind::Mount.flag())?;
         steps::exe::protect(view)?;
     }
@@ -402,18 +398,12 @@ fn joiner_steps(
 }
 
 /// What the joining process needs stays open; the caller's descriptors and setup's do not.
-fn close_all_but(
-    prepared: &Prepared,
-    channel: &Channel,
-    joins: &Joins,
-    view: Option<&View>,
-    stdio: &Stdio,
-) -> Result<()> {
+fn close_all_but(prepared: &Prepared, channel: &Channel, joins: &Joins, view: &View, stdio: &Stdio) -> Result<()> {
     crate::log::with_descriptor(|log| {
         trace::with_descriptor(|trace| {
             let mut keep = vec![channel.as_fd(), prepared.pidfd.as_fd()];
             keep.extend([&joins.time, &joins.root].into_iter().flatten().map(AsFd::as_fd));
-            keep.extend(view.and_then(View::descriptor));
+            keep.extend(view.descriptor());
             keep.extend(stdio.iter().flatten().map(AsFd::as_fd));
             keep.extend([log, trace].into_iter().flatten());
             steps::process::close_others(prepared.plan.preserve_fds, &keep)
@@ -491,7 +481,7 @@ impl Prepared {
     /// The container may end at any line: then that is the reason, not the errno of whatever came next (a dead pid
     /// namespace gives ENOMEM at the clone).
     fn explain(&self, error: Error) -> Error {
-        if !self.init.alive() {
+        if error.is(Errno::SRCH) || self.init.ending() {
             return refused(Status::Stopped);
         }
         match error.is(Errno::PERM) || error.is(Errno::ACCESS) {
@@ -528,12 +518,10 @@ impl Prepared {
         if let Some(error) = said(page) {
             return Err(error);
         }
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        match waitid(WaitId::PidFd(child.pidfd().as_fd()), options) {
-            // Its end of the channel is closed and it lives: it has executed.
-            Ok(None) => Ok(()),
-            _ if has_executed(child.pid) != Some(false) => Ok(()),
-            _ => Err(self.how_it_died(child)),
+        // A process that dies closes its end too, a moment before it can be waited for: the kernel's flag tells them apart.
+        match has_executed(child.pid) {
+            Some(false) => Err(self.how_it_died(child)),
+            Some(true) | None => Ok(()),
         }
     }
 
@@ -543,7 +531,7 @@ impl Prepared {
     }
 
     fn how_it_died(&self, child: &Child) -> Error {
-        if !self.init.alive() {
+        if self.init.ending() {
             return refused(Status::Stopped);
         }
         let how = spawn::how_it_ended(child.pidfd());

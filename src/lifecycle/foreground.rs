@@ -108,13 +108,36 @@ impl Foreground {
         status.ok_or_else(|| Error::bug(Step::Sync, "the program ended without a status"))
     }
 
-    /// The program's terminal gets the size of the caller's.
-    fn resize(&self, master: Option<&OwnedFd>) {
-        if let (Some(master), Some(raw)) = (master, &self.raw)
-            && let Ok(size) = tcgetwinsize(&raw.terminal)
-        {
-            let _ = tcsetwinsize(master, size);
+    /// The program's terminal gets the size of the caller's, before the program runs.
+    pub fn fit(&self, master: &OwnedFd) {
+        if let Some(terminal) = callers_terminal() {
+            fit(master, &terminal);
         }
+    }
+
+    fn resize(&self, master: Option<&OwnedFd>) {
+        if let (Some(master), Some(raw)) = (master, &self.raw) {
+            fit(master, &raw.terminal);
+        }
+    }
+}
+
+fn fit(master: &OwnedFd, terminal: &OwnedFd) {
+    if let Ok(size) = tcgetwinsize(terminal) {
+        let _ = tcsetwinsize(master, size);
+    }
+}
+
+/// The first of stderr, stdout, stdin and /dev/tty that is a terminal.
+fn callers_terminal() -> Option<OwnedFd> {
+    match [2, 1, 0].into_iter().map(sys::process::standard).find(|fd| isatty(fd)) {
+        Some(fd) => fd.try_clone_to_owned().ok(),
+        None => rustix::fs::open(
+            "/dev/tty",
+            rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )
+        .ok(),
     }
 }
 
@@ -227,19 +250,8 @@ struct Raw {
 }
 
 impl Raw {
-    /// The first of stderr, stdout, stdin and /dev/tty that is a terminal.
     fn enter() -> Result<Option<Raw>> {
-        let standard = [2, 1, 0].into_iter().map(sys::process::standard).find(|fd| isatty(fd));
-        let terminal = match standard {
-            Some(fd) => fd.try_clone_to_owned().ok(),
-            None => rustix::fs::open(
-                "/dev/tty",
-                rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
-                rustix::fs::Mode::empty(),
-            )
-            .ok(),
-        };
-        let Some(terminal) = terminal else { return Ok(None) };
+        let Some(terminal) = callers_terminal() else { return Ok(None) };
         let subject = || "put the terminal into raw mode";
         let before = tcgetattr(&terminal).err_at(Step::Console, "tcgetattr", subject)?;
         let mut raw = before.clone();

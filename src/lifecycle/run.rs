@@ -31,6 +31,9 @@ fn create_and_start(globals: &Globals, options: &CreateOptions) -> Result<i32> {
     let created = setup(&prepared, globals, options, stdio).map_err(|error| again_from_copy(error, options))?;
     let Created { init, pidfd, terminal, dir, state } = created;
 
+    if let (Some(foreground), Some(master)) = (&foreground, &terminal) {
+        foreground.fit(master);
+    }
     trace::step("20 let init go, wait for its execve");
     let started = start::release(&dir, init, &pidfd).and_then(|()| {
         dir.remove_socket();

@@ -27,6 +27,8 @@ const CONFIG: &str = "config.json";
 const SOCKET: &str = "start.sock";
 /// A flag of /proc/PID/stat: forked, and has not called execve yet (linux/sched.h).
 const PF_FORKNOEXEC: u32 = 0x40;
+/// Another of them: it is on its way out.
+const PF_EXITING: u32 = 0x4;
 /// How long a verb waits for another one that holds the container's lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -81,6 +83,11 @@ impl Process {
     fn stat(self) -> Option<Stat> {
         let ended = |stat: &Stat| stat.state == 'X' || (stat.state == 'Z' && stat.num_threads <= 1);
         read_stat(self.pid).filter(|stat| stat.starttime == self.start_time && !ended(stat))
+    }
+
+    /// Whether it has gone, or is about to: its namespaces cannot be joined any more.
+    pub fn ending(self) -> bool {
+        self.stat().is_none_or(|stat| stat.flags & PF_EXITING != 0)
     }
 
     /// Whether it is still there.
