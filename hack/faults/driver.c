@@ -35,6 +35,16 @@ static int find(pid_t pid) {
     return tracee_count++;
 }
 
+/* Calls that the kernel never fails; and a process that cannot leave has no way to say so. */
+static int cannot_fail(long call) {
+    switch (call) {
+    case SYS_exit: case SYS_exit_group: case SYS_rt_sigreturn: case SYS_umask: case SYS_getpid: case SYS_getppid:
+    case SYS_gettid: case SYS_getuid: case SYS_getgid: case SYS_geteuid: case SYS_getegid: case SYS_sched_yield:
+        return 1;
+    }
+    return 0;
+}
+
 static void alarmed(int signal) {
     (void)signal;
     timed_out = 1;
@@ -112,8 +122,7 @@ int main(int argc, char **argv) {
                 long call = info.entry.nr;
                 if (tracees[at].side == SETUP && call == SYS_poll)
                     tracees[at].counting = 1;
-                /* A process that cannot leave has no way to say so. */
-                if (tracees[at].counting && call != SYS_exit_group && call != SYS_exit && call != SYS_rt_sigreturn) {
+                if (tracees[at].counting && !cannot_fail(call)) {
                     tracees[at].calls++;
                     if (nth && tracees[at].side == side && tracees[at].calls == nth) {
                         printf("at %ld\n", call);
