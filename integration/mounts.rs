@@ -367,10 +367,13 @@ fn a_link_as_destination_stays_in_the_rootfs(case: &mut Case) -> Result<()> {
     symlink("../../../../../../../../tmp", case.rootfs().join("relative"))?;
     case.set("/root/readonly", json!(false));
     case.mount(json!({"destination": "/absolute/new", "type": "bind", "source": source, "options": ["bind"]}));
-    case.mount(json!({"destination": "/relative/new", "type": "bind", "source": source, "options": ["bind"]}));
-    case.script("cat /absolute/new/file /tmp/new/file").prints("content\ncontent\n")?;
+    // A name of its own: /tmp is everybody's.
+    let name = case.id.clone();
+    let relative = format!("/relative/{name}");
+    case.mount(json!({"destination": relative, "type": "bind", "source": source, "options": ["bind"]}));
+    case.script(&format!("cat /absolute/new/file /tmp/{name}/file")).prints("content\ncontent\n")?;
     ensure!(fs::read_dir(&outside)?.next().is_none(), "something was made outside the rootfs");
-    ensure!(!fs::exists("/tmp/new")?, "something was made in /tmp of the host");
+    ensure!(!fs::exists(format!("/tmp/{name}"))?, "something was made in /tmp of the host");
     Ok(())
 }
 
