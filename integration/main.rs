@@ -35,6 +35,7 @@ mod pause;
 mod process;
 mod ps;
 mod rdt;
+mod sdnotify;
 mod seccomp;
 mod security;
 mod stress;
@@ -95,6 +96,7 @@ fn main() -> ExitCode {
         userns::cases(),
         cgroups::cases(),
         seccomp::cases(),
+        sdnotify::cases(),
         explain::cases(),
         features::cases(),
         hooks::cases(),

@@ -33,9 +33,9 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{WaitIdOptions, waitid};
 
 use super::foreground::Stdio;
-use super::state::{Intent, Process, Stage, State, StateDir, Status};
+use super::state::{Intent, NOTIFY_DIRECTORY, Process, Stage, State, StateDir, Status};
 use super::sync::{self, Channel, Sync, pair, recv_packet};
-use super::{CreateOptions, Globals, engine};
+use super::{CreateOptions, Globals, engine, sdnotify};
 use crate::cgroup::{self, Handle};
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::host::HostFacts;
@@ -98,6 +98,7 @@ pub fn prepare(globals: &Globals, options: &CreateOptions, detached: bool) -> Re
     let (plan, last_cap, forgiving) = {
         let (spec, unknown) = load::parse(&text)?;
         let facts = HostFacts::probe_for(&spec, globals.cgroup_manager)?;
+        let notify = sdnotify::manager().map(|_| globals.root.join(&options.id).join(NOTIFY_DIRECTORY));
         let plan_options = Options {
             id: options.id.clone(),
             bundle: options.bundle.clone(),
@@ -110,6 +111,7 @@ pub fn prepare(globals: &Globals, options: &CreateOptions, detached: bool) -> Re
             cgroup_manager: globals.cgroup_manager,
             rootless: globals.rootless,
             userns_self: options.userns_self,
+            notify,
         };
         let plan = Plan::new(&spec, &facts, &plan_options)?;
         for note in unknown.iter().map(ToString::to_string).chain(plan.notes.iter().cloned()) {
@@ -146,6 +148,9 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     let mut undo = Undo { dir: Some(dir), cgroup: None, rdt: None, child: None, net_devices: None, poststop: None };
     let mut state = State::creating(&plan.id, intent(plan))?;
     undo.dir().store(&state)?;
+    if plan.notify {
+        undo.dir().make_notify()?;
+    }
     let listener = start_socket(undo.dir())?;
     let (channel, init_channel) = pair()?;
 

@@ -12,6 +12,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitOptions, wait};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
+use super::sdnotify::Waiting;
 use super::state::Process;
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::sys;
@@ -25,6 +26,8 @@ pub struct Foreground {
     signals: OwnedFd,
     copies: Vec<Copy>,
     raw: Option<Raw>,
+    /// The program's READY is passed on when it comes.
+    pub ready: Option<Waiting>,
 }
 
 impl Foreground {
@@ -39,7 +42,7 @@ impl Foreground {
                 || "adopt the container's orphans",
             )?;
         }
-        let mut foreground = Foreground { signals, copies: Vec::new(), raw: None };
+        let mut foreground = Foreground { signals, copies: Vec::new(), raw: None, ready: None };
         let mut stdio: Stdio = [None, None, None];
         for number in 0..3 {
             let caller = sys::process::standard(number);
@@ -80,12 +83,18 @@ impl Foreground {
             {
                 let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(pidfd, PollFlags::IN)];
                 fds.extend(self.copies.iter().filter_map(Copy::wants));
+                fds.extend(self.ready.as_ref().map(|ready| PollFd::new(ready, PollFlags::IN)));
                 match poll(&mut fds, None) {
                     Ok(_) | Err(Errno::INTR) => {}
                     Err(errno) => return Err(Error::call(Step::Sync, "poll", errno, "wait for the program")),
                 }
             }
             self.copies.retain_mut(Copy::go_on);
+            if let Some(waiting) = &self.ready
+                && waiting.go_on(init.pid)?
+            {
+                self.ready = None;
+            }
             while let Some(signal) = sys::signal::read_signal(self.signals.as_fd()) {
                 match signal {
                     libc::SIGCHLD => {}

@@ -17,6 +17,7 @@ pub mod pause;
 pub mod ps;
 pub mod restore;
 pub mod run;
+pub mod sdnotify;
 pub mod spawn;
 pub mod start;
 pub mod state;

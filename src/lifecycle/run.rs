@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use super::create::{Created, again_from_copy, prepare, setup};
 use super::foreground::Foreground;
+use super::sdnotify::Waiting;
 use super::{CreateOptions, Globals, delete, start};
 use crate::cgroup;
 use crate::error::{ErrAt, Result, Step};
@@ -34,6 +35,7 @@ fn create_and_start(globals: &Globals, options: &CreateOptions) -> Result<i32> {
     if let (Some(foreground), Some(master)) = (&foreground, &terminal) {
         foreground.fit(master);
     }
+    let ready = Waiting::open(&dir)?;
     trace::step("20 let init go, wait for its execve");
     let started = start::release(&dir, init, &pidfd).and_then(|()| {
         dir.remove_socket();
@@ -46,11 +48,15 @@ fn create_and_start(globals: &Globals, options: &CreateOptions) -> Result<i32> {
             reap(&pidfd);
             Err(error)
         }
-        (Ok(()), None) => return Ok(0),
+        (Ok(()), None) => {
+            drop(dir);
+            return ready.map_or(Ok(()), |ready| ready.wait(init.pid, &pidfd)).map(|()| 0);
+        }
         (Ok(()), Some(mut foreground)) => {
             // Other verbs may work on the container while its program runs.
             drop(dir);
             trace::step("22 wait for the program");
+            foreground.ready = ready;
             let status = foreground.attend(init, &pidfd, terminal)?;
             if status == 128 + libc::SIGKILL && cgroup::had_no_memory(&state.cgroup) {
                 crate::log::warn(format!("run {}: {}", options.id, cgroup::NO_MEMORY));

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::Globals;
+use super::sdnotify::Waiting;
 use super::state::{Process, State, StateDir, Status, has_executed};
 use super::sync::send_packet;
 use crate::cgroup;
@@ -58,6 +59,7 @@ fn start_locked(globals: &Globals, id: &str) -> Result<()> {
     } else {
         Hooks::default()
     };
+    let ready = Waiting::open(&dir)?;
     trace::step("let init go, wait for its execve");
     release(&dir, init, &pidfd).map_err(|error| {
         let died = error.step == Step::Exec && error.errno.is_none();
@@ -65,7 +67,10 @@ fn start_locked(globals: &Globals, id: &str) -> Result<()> {
     })?;
     dir.remove_socket();
     trace::step("poststart hooks");
-    run_poststart(&state, &hooks, &pidfd)
+    run_poststart(&state, &hooks, &pidfd)?;
+    // Other verbs may work on the container before it is ready.
+    drop(dir);
+    ready.map_or(Ok(()), |ready| ready.wait(init.pid, &pidfd))
 }
 
 /// A container may be created without a program, and not be started (runtime.md#start).

@@ -25,6 +25,8 @@ const VERSION: u32 = 1;
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 const SOCKET: &str = "start.sock";
+/// The directory that the container sees as /run/notify.
+pub const NOTIFY_DIRECTORY: &str = "notify";
 /// A flag of /proc/PID/stat: forked, and has not called execve yet (linux/sched.h).
 const PF_FORKNOEXEC: u32 = 0x40;
 /// Another of them: it is on its way out.
@@ -417,6 +419,25 @@ impl StateDir {
         let _ = unlinkat(&self.fd, SOCKET, AtFlags::empty());
     }
 
+    /// Makes the directory for the container's notify socket, which every user of the container may look into.
+    pub fn make_notify(&self) -> Result<()> {
+        mkdirat(&self.fd, NOTIFY_DIRECTORY, Mode::from_raw_mode(0o755))
+            .err_at(Step::State, "mkdirat", || format!("make {}", show(&self.path.join(NOTIFY_DIRECTORY))))
+    }
+
+    /// Opens that directory.
+    pub fn open_notify(&self) -> rustix::io::Result<OwnedFd> {
+        openat(&self.fd, NOTIFY_DIRECTORY, DIRECTORY, Mode::empty())
+    }
+
+    /// Removes it, with a socket that was left.
+    fn remove_notify(&self) {
+        if let Ok(directory) = self.open_notify() {
+            let _ = unlinkat(&directory, crate::plan::mounts::NOTIFY_SOCKET, AtFlags::empty());
+            let _ = unlinkat(&self.fd, NOTIFY_DIRECTORY, AtFlags::REMOVEDIR);
+        }
+    }
+
     /// Removes the directory and all that hull put there.
     pub fn remove(&self) -> Result<()> {
         let subject = || format!("remove the state directory {}", show(&self.path));
@@ -427,7 +448,16 @@ impl StateDir {
                 Err(errno) => return Err(Error::call(Step::State, "unlinkat", errno, subject())),
             }
         }
-        match unlinkat(&self.root, self.id.as_str(), AtFlags::REMOVEDIR) {
+        let remove = || unlinkat(&self.root, self.id.as_str(), AtFlags::REMOVEDIR);
+        let removed = match remove() {
+            // Only few containers have it: nothing is looked for before it is found to be there.
+            Err(Errno::NOTEMPTY) => {
+                self.remove_notify();
+                remove()
+            }
+            other => other,
+        };
+        match removed {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(Error::call(Step::State, "unlinkat", errno, subject())),
         }

@@ -59,6 +59,8 @@ pub struct Options {
     pub preserve_fds: u32,
     /// How many of them a socket-activated caller passes on (sd_listen_fds(3)).
     pub listen_fds: u32,
+    /// The directory for a notify socket, where hull's own service manager waits for the program.
+    pub notify: Option<PathBuf>,
     /// A console socket was given.
     pub console_socket: bool,
     /// create, or run --detach.
@@ -128,6 +130,8 @@ pub struct Plan {
     pub seccomp: Option<Filter>,
     /// config.json's annotations.
     pub annotations: Vec<(String, String)>,
+    /// The state has a directory for a notify socket.
+    pub notify: bool,
     /// What is worth a warning.
     pub notes: Vec<String>,
 }
@@ -171,14 +175,20 @@ impl Plan {
             return Err(Error::spec("/annotations", "a key is empty"));
         }
         let name = |text: &Option<spec::Str<'_>>| text.as_deref().filter(|t| !t.is_empty()).map(str::to_owned);
-        let process = Process::new(spec, &namespaces, idmaps.as_ref(), host, options, &mut notes)?;
+        // Without a mount namespace of its own the directory would be mounted on the host.
+        let notify = options.notify.as_deref().filter(|_| namespaces.own(Kind::Mount));
+        let mut process = Process::new(spec, &namespaces, idmaps.as_ref(), host, options, &mut notes)?;
         let cgroup = Cgroup::new(spec, host, options)?;
         notes.extend(cgroup.notes.iter().cloned());
         let summary = namespaces.summary();
         let rootfs = Rootfs::new(spec, options, &summary)?;
-        let mounts = mounts::plan(spec, host, options, &summary, &cgroup.own())?;
+        let mut mounts = mounts::plan(spec, host, options, &summary, &cgroup.own())?;
         let devices = devices::plan(spec, &summary, &mounts, host.in_user_namespace)?;
         notes.extend(mounts.notes.iter().cloned());
+        if let Some(directory) = notify {
+            mounts.mounts.push(mounts::notify(spec.mounts.len(), directory));
+            process.notify_socket(&format!("{}/{}", mounts::NOTIFY_DESTINATION, mounts::NOTIFY_SOCKET));
+        }
         let hooks = Hooks::new(spec)?;
         let sysctls = sysctl::plan(spec, &namespaces)?;
         let fail_unknown = spec.annotations.get(seccomp::FAIL_UNKNOWN_ANNOTATION).is_some_and(|value| &**value == "1");
@@ -220,6 +230,7 @@ impl Plan {
             preserve_fds: options.preserve_fds,
             seccomp,
             annotations: spec.annotations.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+            notify: notify.is_some(),
             notes,
         })
     }

@@ -232,6 +232,19 @@ pub struct Mounts {
     pub dev_is_bound: bool,
 }
 
+/// The name of the notify socket in the directory of [`notify`].
+pub const NOTIFY_SOCKET: &str = "notify.sock";
+/// Where the container sees that directory.
+pub const NOTIFY_DESTINATION: &str = "/run/notify";
+
+/// The directory of the container's notify socket, after the config's mounts.
+pub fn notify(index: usize, directory: &Path) -> Mount {
+    let kind = MountKind::Bind { source: directory.to_owned(), recursive: false };
+    let mut mount = Mount::new(index, RootfsPath::new(NOTIFY_DESTINATION), kind);
+    mount.attr.set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    mount
+}
+
 /// The files below /proc that may be replaced.
 const PROC_FILES: &[&str] = &[
     "cpuinfo",

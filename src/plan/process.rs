@@ -246,6 +246,15 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Tells the program where its notify socket is, whatever config.json says.
+    pub fn notify_socket(&mut self, path: &str) {
+        const NAME: &str = "NOTIFY_SOCKET=";
+        self.env.retain(|variable| !variable.to_bytes().starts_with(NAME.as_bytes()));
+        self.env.extend(CString::new(format!("{NAME}{path}")));
+    }
+}
+
 fn console(process: &spec::Process<'_>, options: &Options) -> Result<()> {
     match (process.terminal, options.console_socket, options.detached) {
         (true, false, true) => Err(Error::usage(
