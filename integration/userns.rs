@@ -163,7 +163,11 @@ fn self_makes_one(case: &mut Case) -> Result<()> {
     });
     case.args(["sleep", "60"]).try_create(&["--userns", "self"])?.ok()?;
     let map = map_of(case.pid()?, "uid_map")?;
+    case.verb(["start", &case.id])?.ok()?;
+    let joined = case.verb(["exec", &case.id, "readlink", "/proc/self/ns/user"])?.ok()?.stdout;
+    let there = kernel::namespace(case.pid()?, "user")?;
     case.delete()?;
+    ensure!(joined.trim() == there, "exec is in {joined:?}, not {there}");
     let uid = rustix::process::geteuid().as_raw();
     ensure!(map == [format!("0 {uid} 1")], "uid_map is {map:?}");
     if uid != 0 {

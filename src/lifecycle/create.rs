@@ -639,6 +639,7 @@ pub fn intent(plan: &Plan) -> Intent {
         late_hooks: !(plan.hooks.poststart.is_empty() && plan.hooks.poststop.is_empty()),
         no_program: plan.process.args.is_empty(),
         no_new_keyring: plan.no_new_keyring,
+        userns_self: plan.userns_self,
     }
 }
 

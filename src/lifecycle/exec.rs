@@ -97,6 +97,9 @@ fn prepare(globals: &Globals, options: &ExecOptions) -> Result<Prepared> {
         None => None,
     };
     let (mut spec, _) = load::parse(&text)?;
+    if state.userns_self {
+        spec = crate::plan::idmap::with_own_namespace(&spec, &HostFacts::of_process(&spec))?;
+    }
     let container = spec.process.take().unwrap_or_default();
     spec.process = Some(match &file {
         None => from_options(&container, &options.asked)?,

@@ -190,6 +190,9 @@ pub struct State {
     /// It keeps the session keyring of who called create, and exec that of its own caller.
     #[serde(default)]
     pub no_new_keyring: bool,
+    /// It has a user namespace that --userns self asked for, and not config.json.
+    #[serde(default)]
+    pub userns_self: bool,
 }
 
 /// What is known of a container before it is made.
@@ -215,6 +218,8 @@ pub struct Intent {
     pub no_program: bool,
     /// It gets no session keyring.
     pub no_new_keyring: bool,
+    /// It gets a user namespace that --userns self asked for.
+    pub userns_self: bool,
 }
 
 impl State {
@@ -238,6 +243,7 @@ impl State {
             late_hooks: intent.late_hooks,
             no_program: intent.no_program,
             no_new_keyring: intent.no_new_keyring,
+            userns_self: intent.userns_self,
         })
     }
 

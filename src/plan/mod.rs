@@ -130,6 +130,8 @@ pub struct Plan {
     pub seccomp: Option<Filter>,
     /// config.json's annotations.
     pub annotations: Vec<(String, String)>,
+    /// The user namespace is not config.json's: --userns self.
+    pub userns_self: bool,
     /// The state has a directory for a notify socket.
     pub notify: bool,
     /// What is worth a warning.
@@ -230,6 +232,7 @@ impl Plan {
             preserve_fds: options.preserve_fds,
             seccomp,
             annotations: spec.annotations.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+            userns_self: options.userns_self,
             notify: notify.is_some(),
             notes,
         })
