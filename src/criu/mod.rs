@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags,
-    SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -70,13 +70,23 @@ impl Criu {
         let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .err_at(Step::Criu, "socketpair", || "connect to criu")?;
         match clone3(0, None, libc::SIGCHLD).err_at(Step::Criu, "clone3", || "start criu")? {
-            Cloned::Parent { pid, pidfd } => Ok(Criu { socket, pid, pidfd }),
-            Cloned::Child => {
-                let error = run(&program, &theirs, before);
-                let said = serde_json::to_vec(&error).unwrap_or_default();
-                let _ = rustix::net::send(&theirs, &[FAILED, &said].concat(), SendFlags::NOSIGNAL);
-                exit_now(1)
+            Cloned::Parent { pid, pidfd } => {
+                drop(theirs);
+                let mut criu = Criu { socket, pid, pidfd };
+                let (bytes, fd) = criu.packet()?;
+                let failed = bytes.strip_prefix(FAILED).map(child_error);
+                match (failed, fd) {
+                    (None, Some(socket)) => {
+                        criu.socket = socket;
+                        Ok(criu)
+                    }
+                    (failed, _) => {
+                        criu.kill();
+                        Err(failed.unwrap_or_else(|| Error::host(Step::Criu, "start criu: it has gone")))
+                    }
+                }
             }
+            Cloned::Child => child(&program, theirs, before),
         }
     }
 
@@ -110,6 +120,18 @@ impl Criu {
     /// Waits for the next thing that CRIU says, with a descriptor if it hands one over. When it goes without a word, that
     /// is a failure.
     pub fn answer(&self) -> Result<(Answer, Option<OwnedFd>)> {
+        let (bytes, fd) = self.packet()?;
+        if bytes.is_empty() {
+            return Ok((Answer::default(), None));
+        }
+        if let Some(said) = bytes.strip_prefix(FAILED) {
+            return Err(child_error(said));
+        }
+        let answer = parse(&bytes).ok_or_else(|| Error::host(Step::Criu, "wait for criu: its answer is no message"))?;
+        Ok((answer, fd))
+    }
+
+    fn packet(&self) -> Result<(Vec<u8>, Option<OwnedFd>)> {
         let mut bytes = vec![0u8; 64 << 10];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -127,16 +149,8 @@ impl Criu {
                 fd = received.last().or(fd);
             }
         }
-        let bytes = &bytes[..length];
-        if bytes.is_empty() {
-            return Ok((Answer::default(), None));
-        }
-        if let Some(said) = bytes.strip_prefix(FAILED) {
-            return Err(serde_json::from_slice(said)
-                .unwrap_or_else(|_| Error::bug(Step::Criu, "start criu: it failed without a word")));
-        }
-        let answer = parse(bytes).ok_or_else(|| Error::host(Step::Criu, "wait for criu: its answer is no message"))?;
-        Ok((answer, fd))
+        bytes.truncate(length);
+        Ok((bytes, fd))
     }
 
     /// Reaps it, once it has answered.
@@ -155,21 +169,54 @@ impl Criu {
 /// What the child says instead of CRIU when CRIU could not be started: no tag of a message begins like this.
 const FAILED: &[u8] = b"\x07hull";
 
-/// In the child: everything else than what is handed on closes with the execve.
-fn run<'f>(program: &CString, socket: &OwnedFd, before: impl FnOnce() -> Result<Vec<BorrowedFd<'f>>>) -> Error {
-    let result = before().and_then(|fds| {
-        for fd in fds.into_iter().chain([socket.as_fd()]) {
-            rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).err_at(
-                Step::Criu,
-                "fcntl",
-                || "hand a descriptor to criu",
-            )?;
-        }
-        Ok(())
-    });
-    if let Err(error) = result {
-        return error;
+fn child_error(said: &[u8]) -> Error {
+    serde_json::from_slice(said).unwrap_or_else(|_| Error::bug(Step::Criu, "start criu: it failed without a word"))
+}
+
+/// In the child, to its end: it becomes CRIU, or says why not.
+fn child<'f>(program: &CString, socket: OwnedFd, before: impl FnOnce() -> Result<Vec<BorrowedFd<'f>>>) -> ! {
+    let mut report = socket;
+    let error = match hand_over(&mut report, before) {
+        Ok(()) => run(program, &report),
+        Err(error) => error,
+    };
+    let said = serde_json::to_vec(&error).unwrap_or_default();
+    let _ = rustix::net::send(&report, &[FAILED, &said].concat(), SendFlags::NOSIGNAL);
+    exit_now(1)
+}
+
+/// Makes the socket over which CRIU is spoken to, and sends its other end to setup. CRIU opens the descriptors that it is
+/// told by the /proc of the process that made the socket: that has to be itself, since its mount namespace is another one.
+fn hand_over<'f>(socket: &mut OwnedFd, before: impl FnOnce() -> Result<Vec<BorrowedFd<'f>>>) -> Result<()> {
+    let subject = || "connect to criu";
+    let fds = before()?;
+    let (theirs, own) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).err_at(
+        Step::Criu,
+        "socketpair",
+        subject,
+    )?;
+    let rights = [theirs.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&rights)), "the buffer was made for one descriptor");
+    sendmsg(&*socket, &[IoSlice::new(b"+")], &mut ancillary, SendFlags::NOSIGNAL).err_at(
+        Step::Criu,
+        "sendmsg",
+        subject,
+    )?;
+    *socket = own;
+    // Everything else than what is handed on closes with the execve.
+    for fd in fds.into_iter().chain([socket.as_fd()]) {
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).err_at(
+            Step::Criu,
+            "fcntl",
+            || "hand a descriptor to criu",
+        )?;
     }
+    Ok(())
+}
+
+fn run(program: &CString, socket: &OwnedFd) -> Error {
     let socket = CString::new(socket.as_raw_fd().to_string()).expect("a number holds no NUL");
     let mut env: Vec<CString> = std::env::vars_os()
         .filter(|(name, _)| name != "PATH")
