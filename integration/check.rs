@@ -17,6 +17,7 @@ pub fn cases() -> Vec<Test> {
         test("check/what_this_host_does_not_have", what_this_host_does_not_have),
         test("check/ids_without_a_grant", ids_without_a_grant).requires(Need::Rootless),
         test("check/a_cgroup_with_processes", a_cgroup_with_processes).requires(Need::Root),
+        test("check/a_systemd_that_is_not_there", a_systemd_that_is_not_there).requires(Need::Root),
         test("check/an_unreadable_bundle", an_unreadable_bundle),
         test("doctor/looks_at_this_host", looks_at_this_host),
         test("doctor/a_limit_of_0_is_found_with_its_cure", a_limit_of_0_is_found).requires(Need::Tool("unshare")),
@@ -231,6 +232,18 @@ fn a_cgroup_with_processes(case: &mut Case) -> Result<()> {
     ensure!(!kernel::alive(init.pid), "init is alive");
     ensure!(output.status == 2 && pointers(&report, "error").contains(&"/linux/cgroupsPath".to_owned()), "{report}");
     refused.refused().map(drop)
+}
+
+/// With the systemd driver what counts is whether systemd answers.
+fn a_systemd_that_is_not_there(case: &mut Case) -> Result<()> {
+    case.set("/linux/cgroupsPath", json!(format!("system.slice:hull:{}", case.id))).write_config()?;
+    case.env.push(("DBUS_SYSTEM_BUS_ADDRESS".into(), "unix:path=/nosuch/bus".into()));
+    let bundle = case.bundle().to_string_lossy().into_owned();
+    let output = case.verb(["--systemd-cgroup", "check", "--format", "json", "--bundle", &bundle])?.status(2)?;
+    let report: Value = serde_json::from_str(&output.stdout)?;
+    ensure!(pointers(&report, "error") == ["/linux/cgroupsPath"], "{report}");
+    ensure!(output.stdout.contains("/nosuch/bus"), "{report}");
+    case.verb(["--systemd-cgroup", "run", "--bundle", &bundle, &case.id])?.refused().map(drop)
 }
 
 fn an_unreadable_bundle(case: &mut Case) -> Result<()> {

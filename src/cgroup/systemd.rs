@@ -227,7 +227,7 @@ fn drop_unknown(properties: &mut Vec<Property>, text: &str) -> Option<()> {
 }
 
 /// The address of a manager's bus, from the variables that the D-Bus specification has for it.
-fn address(session: Session) -> String {
+pub fn address(session: Session) -> String {
     let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
     match session {
         Session::System => {

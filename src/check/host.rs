@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::program::{self, View};
 use super::{Kind, Problem, from_error};
-use crate::doctor::ids;
+use crate::doctor::{cgroups, ids};
 use crate::error::{Strerror, show};
 use crate::host::HostFacts;
 use crate::plan::Plan;
@@ -32,7 +32,7 @@ pub fn problems(spec: &Spec<'_>, plan: &Plan, host: &HostFacts) -> Vec<Problem> 
     mounts(plan, &mut out);
     namespaces(plan, capabilities, &mut out);
     ids(plan, host, &mut out);
-    cgroups(plan, host, &mut out);
+    control_groups(plan, host, &mut out);
     devices(plan, &mut out);
     hooks(plan, &mut out);
     process(plan, capabilities, &mut out);
@@ -185,8 +185,16 @@ fn ids(plan: &Plan, host: &HostFacts, out: &mut Vec<Problem>) {
     }
 }
 
-fn cgroups(plan: &Plan, host: &HostFacts, out: &mut Vec<Problem>) {
+fn control_groups(plan: &Plan, host: &HostFacts, out: &mut Vec<Problem>) {
     const POINTER: &str = "/linux/cgroupsPath";
+    if let Some(unit) = &plan.cgroup.unit {
+        if let Err(what) = cgroups::bus(unit.session) {
+            let problem = Problem::error(Kind::Host, POINTER, format!("systemd is to make the cgroup: {what}"));
+            out.push(problem.hint("without --systemd-cgroup hull makes it itself"));
+        }
+        // What lies above the unit is systemd's to make and to enable.
+        return;
+    }
     for (number, tree) in plan.cgroup.trees.iter().enumerate() {
         let directory = tree.directory();
         if std::fs::read_to_string(directory.join("cgroup.procs")).is_ok_and(|text| !text.is_empty()) {

@@ -5,8 +5,10 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use super::{Findings, Status, Whom, read};
-use crate::error::show;
+use crate::cgroup::systemd::address;
+use crate::error::{Strerror, show};
 use crate::host::{CgroupMode, HostFacts};
+use crate::plan::cgroup::systemd::Session;
 
 /// What limits of config.json need; by their names on v2.
 const CONTROLLERS: [&str; 7] = ["cpu", "cpuset", "memory", "pids", "io", "hugetlb", "rdma"];
@@ -62,19 +64,25 @@ fn directory(host: &HostFacts) -> std::path::PathBuf {
     mount.join(own.strip_prefix("/").unwrap_or(own))
 }
 
-fn systemd(host: &HostFacts, out: &mut Findings) {
-    out.whom = if host.rootless() { Whom::Rootless } else { Whom::Root };
-    let (socket, who) = match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(dir) if host.rootless() => (Path::new(&dir).join("systemd/private"), "the user's systemd"),
-        _ => ("/run/systemd/private".into(), "systemd"),
+/// Whether a manager's bus answers, by its address where that is a path.
+pub fn bus(session: Session) -> Result<String, String> {
+    let address = address(session);
+    let Some(path) = address.strip_prefix("unix:path=").and_then(|rest| rest.split([',', ';']).next()) else {
+        return Ok(format!("by {address}"));
     };
-    match socket.exists() {
-        true => out.add("systemd", Status::Ok, format!("{who} runs"), ""),
-        false => {
-            let cure = "hull makes cgroups itself; --systemd-cgroup needs it";
-            out.add("systemd", Status::Note, format!("{who} does not run here"), cure);
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Ok(format!("answers on {path}")),
+        Err(error) => {
+            Err(format!("nobody answers on its bus {path}: {}", Strerror(error.raw_os_error().unwrap_or(libc::EINVAL))))
         }
     }
+}
+
+fn systemd(host: &HostFacts, out: &mut Findings) {
+    let (whom, session) = if host.rootless() { (Whom::Rootless, Session::User) } else { (Whom::Root, Session::System) };
+    out.whom = whom;
+    let cure = "hull makes cgroups itself; only --systemd-cgroup needs it";
+    out.check("systemd", bus(session), Status::Note, cure);
 }
 
 /// What an ordinary user can limit.

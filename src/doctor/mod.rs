@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::host::HostFacts;
 
-mod cgroups;
+pub mod cgroups;
 mod engines;
 pub mod ids;
 mod kernel;
