@@ -492,7 +492,7 @@ fn a_payload_that_makes_groups_all_the_time(case: &mut Case) -> Result<()> {
     let script = "c=/sys/fs/cgroup; [ -d $c/pids ] && c=$c/pids; \
                   work() { i=0; while :; do i=$((i+1)); mkdir -p $c/$1$i/b/c; \
                   [ $i -lt 30 ] && (echo 0 >$c/$1$i/b/c/cgroup.procs; sleep 100) & done; }; \
-                  work x & work y & sleep 0.3; [ -d $c/x9/b/c ] && echo made; wait";
+                  work x & work y & while [ ! -d $c/x9/b/c ]; do sleep 0.1; done; echo made; wait";
     let init = case.script(script).up()?;
     init.wait_for("made")?;
     let text = case.verb(["ps", "--format", "json", &case.id])?.ok()?.stdout;
