@@ -13,7 +13,7 @@
 //!     cannot reach
 //!  10 ── Sync::HostReady (fds) ───────────────────────────► 11 own procfs; mounts, devices (root not yet entered)
 //!  13 hooks prestart, createRuntime              ◄── Sync::RootfsReady ────── 12
-//!  14 ── Sync::HooksDone ─────────────────────────────────► 15 createContainer hooks; pivot_root; console; sysctl; masked, ro
+//!  14 ── Sync::HooksDone ─────────────────────────────────► 15 createContainer hooks; masked, ro; pivot_root; console; sysctl
 //!                                                           16 label, stdio owner, bounding set, user, final caps
 //!                                                              (noNewPrivileges false or NOTIFY: seccomp here)
 //!  18 state "created", pid file                  ◄── Sync::Ready ──────────── 17

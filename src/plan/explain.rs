@@ -235,6 +235,18 @@ fn root(plan: &Plan, out: &mut Lines) {
     hook_lines("createRuntime", &hooks.create_runtime, out);
     out.side = "init";
     hook_lines("createContainer", &hooks.create_container, out);
+    for (index, path) in plan.rootfs.masked_paths.iter().enumerate() {
+        out.add(format!("hide {path}"), "open_tree, move_mount", format!("/linux/maskedPaths/{index}"))
+            .sh(format!("mount --bind /dev/null {path}"));
+    }
+    for (index, path) in plan.rootfs.readonly_paths.iter().enumerate() {
+        out.add(
+            format!("make {path} read-only"),
+            "open_tree, mount_setattr, move_mount",
+            format!("/linux/readonlyPaths/{index}"),
+        )
+        .sh(format!("mount --rbind -o ro {path} {path}"));
+    }
     match plan.rootfs.entry {
         Entry::Pivot => {
             out.add("make it the root, unmount the old one", "pivot_root, umount2", "/root").sh("pivot_root . .")
@@ -256,18 +268,6 @@ fn inside(plan: &Plan, out: &mut Lines) {
         let name = sysctl.path.replace('/', ".");
         out.add(format!("set {name} to {:?}", sysctl.value), "write", &sysctl.pointer)
             .sh(format!("sysctl -w {name}={:?}", sysctl.value));
-    }
-    for (index, path) in plan.rootfs.masked_paths.iter().enumerate() {
-        out.add(format!("hide {path}"), "open_tree, move_mount", format!("/linux/maskedPaths/{index}"))
-            .sh(format!("mount --bind /dev/null {path}"));
-    }
-    for (index, path) in plan.rootfs.readonly_paths.iter().enumerate() {
-        out.add(
-            format!("make {path} read-only"),
-            "open_tree, mount_setattr, move_mount",
-            format!("/linux/readonlyPaths/{index}"),
-        )
-        .sh(format!("mount --rbind -o ro {path} {path}"));
     }
     if plan.rootfs.readonly {
         out.add("make / read-only", "mount_setattr", "/root/readonly").sh("mount -o remount,bind,ro /");
