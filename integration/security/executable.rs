@@ -43,6 +43,9 @@ pub fn cases() -> Vec<Test> {
             created(case.user_namespace()?)
         })
         .requires(Need::Root),
+        test("security/CVE-2019-5736/the_sealed_copy_is_not_writable", sealed_copy)
+            .requires(Need::Root)
+            .requires(Need::Hull),
     ]
 }
 
@@ -183,6 +186,33 @@ fn created(case: &mut Case) -> Result<()> {
         }
         copy.unchanged("by a kept descriptor")?;
     }
+    case.delete()
+}
+
+/// The last way, where no read-only view can be had: init runs from a copy in memory, which its seals protect.
+fn sealed_copy(case: &mut Case) -> Result<()> {
+    let copy = Copy::of(case)?;
+    let init = case.deny("mount_setattr,open_tree:EPERM").args(["true"]).create()?;
+    let exe = format!("/proc/{}/exe", init.pid);
+    let link = fs::read_link(&exe)?.to_string_lossy().into_owned();
+    ensure!(link.starts_with("/memfd:"), "init runs from {link}, not from a copy in memory");
+    ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let kept = rustix::fs::open(&exe, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
+    writable(&exe, &copy)?;
+    let before = fs::read(&exe)?;
+    case.verb(["start", &case.id])?.ok()?;
+    init.wait()?;
+    // Nobody runs it any more: only the seals are left, which forbid writing, growing and shrinking.
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", kept.as_raw_fd());
+    if let Ok(file) = fs::File::options().write(true).open(&path) {
+        use std::os::unix::fs::FileExt;
+        if file.write_at(b"x", 0).is_ok() || file.set_len(0).is_ok() {
+            return escaped("the copy in memory could be written to");
+        }
+    }
+    ensure!(fs::read(&path)? == before, "the copy in memory has changed");
+    copy.unchanged("the copy in memory")?;
     case.delete()
 }
 
