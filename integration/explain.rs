@@ -30,7 +30,7 @@ fn names_the_steps(case: &mut Case) -> Result<()> {
     let text = explain(case, "text")?;
     let place = |word: &str| text.find(word).with_context(|| format!("{word:?} is not in {text}"));
     let order =
-        ["clone init", "mount proc on /proc", "mount tmpfs on /new", "pivot_root", "hide /proc/kcore", "/process/args"];
+        ["clone init", "mount proc on /proc", "mount tmpfs on /new", "hide /proc/kcore", "pivot_root", "/process/args"];
     let places: Vec<usize> = order.into_iter().map(place).collect::<Result<_>>()?;
     ensure!(places.is_sorted(), "{order:?} stand at {places:?}");
     ensure!(!case.root().exists(), "explain made the state directory");

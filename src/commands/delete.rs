@@ -9,10 +9,10 @@ use crate::{Result, log};
 pub fn delete(globals: &Globals, ids: &[String], force: bool) -> Result<Done> {
     let mut failed = None;
     for id in ids {
-        if let Err(error) = lifecycle::delete::delete(globals, id, force) {
-            if let Some(earlier) = failed.replace(error.context(format!("delete {id}"))) {
-                log::report(&earlier);
-            }
+        if let Err(error) = lifecycle::delete::delete(globals, id, force)
+            && let Some(earlier) = failed.replace(error.context(format!("delete {id}")))
+        {
+            log::report(&earlier);
         }
     }
     failed.map_or(Ok(Done::default()), Err)

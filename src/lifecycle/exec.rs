@@ -146,7 +146,7 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
     let plan = &prepared.plan;
 
     trace::step("1 sockets, signals");
-    let console = options.console_socket.as_deref().map(engine::connect_console).transpose()?;
+    options.console_socket.as_deref().map_or(Ok(()), engine::check_console)?;
     let (mut foreground, stdio) = if options.asked.detach {
         (None, Stdio::default())
     } else {
@@ -203,8 +203,9 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
             return Err(prepared.how_it_died(&child));
         };
         terminal = plan.process.terminal.then(|| fds.remove(0));
-        if let (Some(socket), Some(master)) = (&console, &terminal) {
-            engine::send_terminal(socket, master)?;
+        if let (Some(path), Some(master)) = (&options.console_socket, &terminal) {
+            // Only now: hull may have run itself again until here, and an engine takes one connection.
+            engine::send_terminal(&engine::connect_console(path)?, master)?;
         }
         if let (Some(foreground), Some(master)) = (&foreground, &terminal) {
             foreground.fit(master);

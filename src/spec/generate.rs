@@ -335,7 +335,7 @@ fn copy(config: &mut Value, pointer: &str) {
 fn anything(choice: usize) -> Value {
     match choice % 7 {
         0 => Value::Null,
-        1 => json!(choice % 2 == 0),
+        1 => json!(choice.is_multiple_of(2)),
         2 => json!(-1.5),
         3 => json!([[], {}]),
         4 => Value::Object(Map::from_iter([("x".to_owned(), json!(1))])),
@@ -364,7 +364,7 @@ fn range(pointer: &str) -> (i128, i128) {
 
 fn text(pointer: &str, choice: usize, wild: bool) -> &'static str {
     match WORDS.iter().find(|(pattern, _)| fits(pattern, pointer)) {
-        Some((_, words)) if !wild || choice % 4 != 0 => words[choice / 4 % words.len()],
+        Some((_, words)) if !wild || !choice.is_multiple_of(4) => words[choice / 4 % words.len()],
         _ => TEXTS[choice % TEXTS.len()],
     }
 }

@@ -27,6 +27,9 @@ const SELF: &str = "/proc/self/exe";
 /// All that could change a memory file.
 const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
 
+/// How often sealing is tried; the kernel itself waits up to 150 ms in each.
+const SEAL_TRIES: u32 = 20;
+
 /// What init will run from.
 #[derive(Debug)]
 pub enum View {
@@ -136,7 +139,14 @@ fn sealed_copy() -> Result<OwnedFd> {
             Err(errno) => return Err(Error::call(Step::Executable, "sendfile", errno, subject()).blame(Blame::Bug)),
         }
     }
-    rustix::fs::fcntl_add_seals(&copy, SEALS).err_at(Step::Executable, "fcntl(F_ADD_SEALS)", subject)?;
+    // EBUSY: something in the kernel holds a page of it for a moment (memory reclaim, DAMON).
+    let mut tries = 0;
+    loop {
+        match rustix::fs::fcntl_add_seals(&copy, SEALS) {
+            Err(Errno::BUSY) if tries < SEAL_TRIES => tries += 1,
+            result => break result.err_at(Step::Executable, "fcntl(F_ADD_SEALS)", subject)?,
+        }
+    }
     Ok(copy)
 }
 

@@ -272,6 +272,13 @@ impl OomScore {
 
     /// The child has been cloned: for a hull that stays, what the program is worth is not what its watcher is worth.
     pub fn take_back(self) {
+        drop(self);
+    }
+}
+
+impl Drop for OomScore {
+    fn drop(&mut self) {
+        // Also where exec fails: hull may run itself again, and would take what was lent for its own.
         let _ = rustix::io::write(&self.file, &self.before);
     }
 }

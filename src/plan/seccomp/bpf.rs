@@ -82,10 +82,10 @@ impl Writer {
 
     /// A `ret` that a jump reaches.
     pub(super) fn ret(&mut self, action: u32) -> At {
-        if let Some((_, at)) = self.returns.iter().find(|(known, _)| *known == action) {
-            if self.distance(*at) <= RET_REACH {
-                return *at;
-            }
+        if let Some((_, at)) = self.returns.iter().find(|(known, _)| *known == action)
+            && self.distance(*at) <= RET_REACH
+        {
+            return *at;
         }
         let at = self.push(RET, 0, 0, action);
         match self.returns.iter_mut().find(|(known, _)| *known == action) {

@@ -109,15 +109,15 @@ impl Calls {
         if let Some(number) = syscall.number(self.arch) {
             self.add_number(number, action, conditions.to_vec());
         }
-        if self.arch == Arch::X86 {
-            if let Some((number, call)) = arch::multiplexed(name) {
-                // The first argument says which call it is, and the conditions on it are lost: the call's own
-                // arguments are in memory, where no filter can look.
-                let mut conditions: Vec<Condition> = conditions.iter().filter(|c| c.argument != 0).copied().collect();
-                let which = Condition { argument: 0, test: Test::Equal, negated: false, value: call, mask: u64::MAX };
-                conditions.insert(0, which);
-                self.add_number(number, action, conditions);
-            }
+        if self.arch == Arch::X86
+            && let Some((number, call)) = arch::multiplexed(name)
+        {
+            // The first argument says which call it is, and the conditions on it are lost: the call's own
+            // arguments are in memory, where no filter can look.
+            let mut conditions: Vec<Condition> = conditions.iter().filter(|c| c.argument != 0).copied().collect();
+            let which = Condition { argument: 0, test: Test::Equal, negated: false, value: call, mask: u64::MAX };
+            conditions.insert(0, which);
+            self.add_number(number, action, conditions);
         }
     }
 
