@@ -145,7 +145,7 @@ fn swapped_destination(case: &mut Case) -> Result<()> {
         // The link's own target in the rootfs may have been given directories.
         let _ = fs::remove_dir(case.rootfs().join("x"));
     }
-    ensure!(made > 0, "every one of the creates was refused: nothing was tried");
+    super::refused_for_the_swap_alone(case, made)?;
     Ok(())
 }
 

@@ -152,7 +152,7 @@ fn swapped_readonly(case: &mut Case) -> Result<()> {
             made += u32::from(done);
         }
     }
-    ensure!(made > 0, "every one of the creates was refused: nothing was tried");
+    super::refused_for_the_swap_alone(case, made)?;
     Ok(())
 }
 
