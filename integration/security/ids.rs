@@ -159,6 +159,8 @@ fn recycled_pid_is_not_hit(case: &mut Case) -> Result<()> {
     let init = case.args(["sleep", "60"]).up()?;
     case.verb(["kill", &case.id, "KILL"])?.ok()?;
     init.wait()?;
+    // Start times count in clock ticks of 10 ms, and the kernel gives a number again only after all others.
+    std::thread::sleep(std::time::Duration::from_millis(50));
     let mut bystander = std::process::Command::new("sleep").arg("60").spawn()?;
     let path = case.root().join(&case.id).join("state.json");
     let mut state: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
