@@ -330,7 +330,7 @@ fn deeply_nested_groups_are_removed(case: &mut Case) -> Result<()> {
 fn what_the_payload_froze_dies_too(case: &mut Case) -> Result<()> {
     let init = case.script("sleep 60 & echo up; wait").up()?;
     init.wait_for("up")?;
-    let child = kernel::processes_of(&case.id).into_iter().find(|&pid| pid != init.pid).context("a child")?;
+    let child = kernel::processes_when(&case.id, 2)?.into_iter().find(|&pid| pid != init.pid).context("a child")?;
     let dir = own(&init, "freezer")?.join("mine/deep");
     fs::create_dir_all(&dir)?;
     fs::write(dir.join("cgroup.procs"), child.to_string())?;
@@ -346,7 +346,7 @@ fn delete_thaws_what_the_payload_froze(case: &mut Case) -> Result<()> {
     case.without_namespace("pid");
     let init = case.script("sleep 60 & echo up; wait").up()?;
     init.wait_for("up")?;
-    let child = kernel::processes_of(&case.id).into_iter().find(|&pid| pid != init.pid).context("a child")?;
+    let child = kernel::processes_when(&case.id, 2)?.into_iter().find(|&pid| pid != init.pid).context("a child")?;
     let dir = own(&init, "freezer")?.join("mine");
     fs::create_dir_all(&dir)?;
     fs::write(dir.join("cgroup.procs"), child.to_string())?;
@@ -359,7 +359,7 @@ fn delete_thaws_what_the_payload_froze(case: &mut Case) -> Result<()> {
 fn threaded_groups_of_the_payload(case: &mut Case) -> Result<()> {
     let init = case.script("sleep 60 & echo up; wait").up()?;
     init.wait_for("up")?;
-    let child = kernel::processes_of(&case.id).into_iter().find(|&pid| pid != init.pid).context("a child")?;
+    let child = kernel::processes_when(&case.id, 2)?.into_iter().find(|&pid| pid != init.pid).context("a child")?;
     let dir = kernel::cgroups(init.pid)?.get("unified").context("a v2 cgroup")?.clone();
     ensure!(dir.to_string_lossy().contains(&case.id), "it is in {}", dir.display());
     for name in ["t", "t/u"] {

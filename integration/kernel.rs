@@ -142,6 +142,17 @@ pub fn processes_of(id: &str) -> Vec<i32> {
     found
 }
 
+/// The processes of a container in order, once there are `count`: one that is in the middle of an exec shows no environment.
+pub fn processes_when(id: &str, count: usize) -> Result<Vec<i32>> {
+    let mut found = Vec::new();
+    eventually(&format!("{count} processes of {id}"), || {
+        found = processes_of(id);
+        found.len() == count
+    })?;
+    found.sort_unstable();
+    Ok(found)
+}
+
 /// Whether the process exists and has not exited.
 pub fn alive(pid: i32) -> bool {
     state_of(pid).is_some_and(|state| state != 'Z' && state != 'X')
