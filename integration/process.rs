@@ -52,6 +52,7 @@ pub fn cases() -> Vec<Test> {
         test("process/a_script_without_interpreter_is_no_shell_script", a_script_without_interpreter),
         test("process/no_variable_of_the_caller_leaks_in", no_variable_of_the_caller_leaks_in),
         test("process/dev_fd_links_work", dev_fd_links_work),
+        test("process/runs_on_all_cpus", runs_on_all_cpus).peer("*", "runc resets it since 1.4"),
         test("process/nice_and_io_priority", nice_and_io_priority)
             .requires(Need::Root)
             .peer("*", "newer than the peer"),
@@ -377,6 +378,15 @@ fn dev_fd_links_work(case: &mut Case) -> Result<()> {
     case.script("echo a | cat /dev/stdin; echo b >>/dev/fd/1; echo c >>/dev/stderr");
     let output = case.run()?.ok()?.stdout_is("a\nb\n")?;
     ensure!(output.stderr == "c\n", "stderr is {:?}", output.stderr);
+    Ok(())
+}
+
+fn runs_on_all_cpus(case: &mut Case) -> Result<()> {
+    let cpus = |case: &mut Case| kernel::field_of(&status_inside(case)?, "Cpus_allowed_list");
+    let all = cpus(case)?;
+    case.before = "taskset -p 1 $$ >/dev/null".to_owned();
+    let found = cpus(case)?;
+    ensure!(found == all, "the caller's affinity makes it {found}, not {all}");
     Ok(())
 }
 

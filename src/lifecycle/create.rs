@@ -418,6 +418,7 @@ fn init_steps(
     if !plan.no_new_keyring {
         steps::process::join_keyring(&plan.id)?;
     }
+    steps::process::reset_affinity();
     if let Some(policy) = &plan.memory_policy {
         steps::process::set_memory_policy(policy)?;
     }

@@ -36,7 +36,6 @@ use super::{ExecOptions, Globals, engine, spawn};
 use crate::cgroup::{self, Handle, Places};
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::host::HostFacts;
-use crate::plan::affinity::CpuSet;
 use crate::plan::exec::{Container, Exec, from_file, from_options};
 use crate::plan::namespaces::Kind;
 use crate::spec::load;
@@ -316,7 +315,10 @@ fn joiner_steps(
     }
 
     // ── Here: root of the container's user namespace (the host's where it has none of its own); the container's root.
-    steps::process::set_affinity(process.exec_affinity.last.as_ref().unwrap_or(&CpuSet::all()))?;
+    match &process.exec_affinity.last {
+        Some(cpus) => steps::process::set_affinity(cpus)?,
+        None => steps::process::reset_affinity(),
+    }
     trace::step("8 labels, terminal, stdio");
     if let Some(proc) = proc {
         steps::process::set_labels(&proc, process)?;

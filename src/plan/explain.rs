@@ -295,6 +295,8 @@ fn process(plan: &Plan, out: &mut Lines) {
         out.add(format!("join a new session keyring _ses.{}", plan.id), "keyctl", "")
             .sh(format!("keyctl session _ses.{} ...", plan.id));
     }
+    out.add("run on every CPU that the cgroup allows", "sched_setaffinity", "")
+        .sh("taskset --pid 0-$(($(nproc --all) - 1)) $$");
     if let Some(policy) = &plan.memory_policy {
         out.add(format!("take memory by the policy {}", policy.name), "set_mempolicy", "/linux/memoryPolicy");
     }

@@ -324,6 +324,12 @@ pub fn set_affinity(cpus: &CpuSet) -> Result<()> {
     )
 }
 
+/// Lets this process run on every CPU that its cgroup allows, whatever its caller was bound to. No promise hangs on it: an
+/// outer profile may forbid the call.
+pub fn reset_affinity() {
+    let _ = sys::process::set_affinity(&CpuSet::all().0);
+}
+
 /// personality(2).
 pub fn set_personality(persona: u32) -> Result<()> {
     sys::process::set_personality(persona).err_at(
