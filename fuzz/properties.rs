@@ -11,18 +11,11 @@ use hull::check::mend;
 use hull::error::Blame;
 use hull::host::{CgroupFacts, CgroupMode, HostFacts, V1Hierarchy};
 use hull::plan::mounts::{self, MountKind, NamespacesSummary, attr};
-use hull::plan::seccomp::{Context, SockFilter, compile};
+use hull::plan::seccomp::{Context, SockFilter, compile, interpreter};
 use hull::plan::{Options, Plan, explain, idmap, ranges};
 use hull::spec::load::{Text, parse};
 use hull::spec::{IdMapping, Seccomp, Spec};
 use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
-
-/// Where the interpreter of the unit tests finds the instruction.
-mod bpf {
-    pub(super) use hull::plan::seccomp::SockFilter;
-}
-#[path = "../src/plan/seccomp/interpreter.rs"]
-mod interpreter;
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 

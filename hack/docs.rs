@@ -27,10 +27,16 @@ fn main() -> Result<()> {
     }
     let verbs: Vec<Command> = command.get_subcommands().cloned().collect();
     page(&man, &command, "hull", &verbs)?;
+    let mut pages = 1 + verbs.len();
     for verb in &verbs {
-        page(&man, verb, &format!("hull-{}", verb.get_name()), &[])?;
+        let name = format!("hull-{}", verb.get_name());
+        page(&man, verb, &name, &[])?;
+        for member in verb.get_subcommands() {
+            page(&man, member, &format!("{name}-{}", member.get_name()), &[])?;
+            pages += 1;
+        }
     }
-    println!("{}: {} man pages, 3 completions", target.display(), verbs.len() + 1);
+    println!("{}: {pages} man pages, 3 completions", target.display());
     Ok(())
 }
 
@@ -38,7 +44,7 @@ fn main() -> Result<()> {
 fn page(directory: &Path, command: &Command, name: &str, verbs: &[Command]) -> Result<()> {
     let command = command.clone().display_name(name.to_owned());
     let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    let command = if verbs.is_empty() { command.bin_name(name.replacen('-', " ", 1)) } else { command };
+    let command = if verbs.is_empty() { command.bin_name(name.replace('-', " ")) } else { command };
     let man = Man::new(command)
         .title(name.to_uppercase())
         .section("8")

@@ -37,6 +37,7 @@ mod ps;
 mod rdt;
 mod sdnotify;
 mod seccomp;
+mod seccompprofile;
 mod security;
 mod stress;
 mod sysctl;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
         userns::cases(),
         cgroups::cases(),
         seccomp::cases(),
+        seccompprofile::cases(),
         sdnotify::cases(),
         explain::cases(),
         features::cases(),

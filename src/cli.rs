@@ -26,10 +26,11 @@ pub mod criu;
 pub mod duration;
 pub mod limits;
 pub mod root;
+pub mod seccomp;
 pub mod signal;
 pub mod table;
 
-use table::{Count, GLOBALS, Opt, VERBS};
+use table::{Count, GLOBALS, GROUPS, Opt, VERBS};
 
 /// The exit status of a verb that does not exist, as runc has it.
 const UNKNOWN_VERB: i32 = 3;
@@ -96,6 +97,7 @@ pub enum Verb {
     Explain { bundle: PathBuf, config: Option<PathBuf>, userns_self: bool, format: ExplainFormat },
     Check { bundle: PathBuf, config: Option<PathBuf>, json: bool },
     Doctor { json: bool },
+    SeccompExplain(Box<seccomp::Explain>),
     Features,
     Help(String),
     Version { program: String },
@@ -120,7 +122,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Parsed {
     let verb = line.verb.as_ref().map(|verb| verb.to_string_lossy().into_owned());
     let log = log_options(&line.globals, verb.as_deref());
     let outcome = invocation(&program, line, verb.as_deref()).map_err(|mut refusal| {
-        if let Some(verb) = verb.filter(|verb| table::verb(verb).is_some()) {
+        if let Some(verb) = verb.filter(|verb| is_known(verb)) {
             refusal.error = refusal.error.context(verb);
         }
         refusal
@@ -150,12 +152,22 @@ fn invocation(program: &OsStr, line: argv::Line, verb: Option<&str>) -> Result<I
     let Some((name, matches)) = matches.subcommand() else {
         return Err(Error::usage("no verb is given: `hull help` lists them").into());
     };
-    Ok(Invocation { globals, own_root, verb: verb_of(name, matches)? })
+    let verb = match matches.subcommand() {
+        Some((member, matches)) => verb_of(&format!("{name} {member}"), matches)?,
+        None => verb_of(name, matches)?,
+    };
+    Ok(Invocation { globals, own_root, verb })
+}
+
+fn is_known(verb: &str) -> bool {
+    table::verb(verb).is_some() || GROUPS.iter().any(|(group, _)| *group == verb)
 }
 
 /// The whole of hull's command line for clap; a verb's options are built when the verb is used.
 pub fn command() -> Command {
-    let verbs = VERBS.iter().map(|verb| Command::new(verb.name).about(verb.about).defer(complete));
+    let single = VERBS.iter().filter(|verb| !verb.name.contains(' '));
+    let verbs = single.map(|verb| Command::new(verb.name).about(verb.about).defer(complete));
+    let groups = GROUPS.iter().map(|(name, about)| Command::new(*name).about(*about).defer(group));
     Command::new("hull")
         .about("A low-level OCI container runtime: it makes a process of a bundle")
         .disable_help_subcommand(true)
@@ -165,11 +177,44 @@ pub fn command() -> Command {
         .subcommand_help_heading("Verbs")
         .args(GLOBALS.iter().chain([&table::HELP]).map(arg))
         .subcommands(verbs)
+        .subcommands(groups)
         .after_help("`hull help VERB` explains a verb. Example: hull run --bundle /srv/web web")
 }
 
+/// A verb of two words, the first of which this is.
+fn group(command: Command) -> Command {
+    let example = table::members(command.get_name()).next().map_or("", |(_, verb)| verb.example);
+    let help = format!("Example: {example}\n`hull help {} VERB` explains a verb.", command.get_name());
+    let members: Vec<_> = table::members(command.get_name())
+        .map(|(name, verb)| Command::new(name).about(verb.about).defer(complete_member))
+        .collect();
+    let command = command.disable_help_flag(true).disable_help_subcommand(true).arg(arg(&table::HELP));
+    command
+        .subcommand_required(true)
+        .subcommand_value_name("VERB")
+        .subcommand_help_heading("Verbs")
+        .subcommands(members)
+        .after_help(help)
+}
+
+/// A member knows only its own word; no two groups have the same.
+fn complete_member(command: Command) -> Command {
+    let member =
+        GROUPS.iter().flat_map(|(group, _)| table::members(group)).find(|(name, _)| *name == command.get_name());
+    match member {
+        Some((_, verb)) => complete_as(command, verb),
+        None => command,
+    }
+}
+
 fn complete(command: Command) -> Command {
-    let Some(verb) = table::verb(command.get_name()) else { return command };
+    match table::verb(command.get_name()) {
+        Some(verb) => complete_as(command, verb),
+        None => command,
+    }
+}
+
+fn complete_as(command: Command, verb: &'static table::Verb) -> Command {
     let positionals = verb.positionals.iter().enumerate().map(|(at, (name, count, help))| {
         let arg = Arg::new(*name).index(at + 1).help(*help).value_parser(OsStringValueParser::new());
         match count {
@@ -303,6 +348,7 @@ fn verb_of(name: &str, matches: &ArgMatches) -> Result<Verb> {
             json: matches.get_one::<String>("format").is_some_and(|format| format == "json"),
         },
         "doctor" => Verb::Doctor { json: matches.get_one::<String>("format").is_some_and(|format| format == "json") },
+        "seccomp explain" => Verb::SeccompExplain(Box::new(seccomp::explain(matches)?)),
         "features" => Verb::Features,
         other => return Err(Error::bug(Step::Usage, format!("the verb {other} is in the table but not in the code"))),
     })
@@ -434,7 +480,7 @@ fn refusal(error: &clap::Error, verb: Option<&str>) -> Refusal {
         _ => None,
     };
     let invalid = text(ContextKind::InvalidArg).unwrap_or_default();
-    let known = verb.filter(|verb| table::verb(verb).is_some());
+    let known = verb.filter(|verb| is_known(verb));
     let what = match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let what = format!("unknown verb {:?}", text(ContextKind::InvalidSubcommand).unwrap_or_default());
@@ -450,6 +496,7 @@ fn refusal(error: &clap::Error, verb: Option<&str>) -> Refusal {
             });
             return Refusal { error, status: UNKNOWN_VERB };
         }
+        ErrorKind::MissingSubcommand => "a verb is missing".to_owned(),
         ErrorKind::UnknownArgument if invalid.starts_with('-') => format!("unknown option {invalid}"),
         ErrorKind::UnknownArgument => format!("{invalid:?} is one argument too many"),
         ErrorKind::MissingRequiredArgument => format!("{} is missing", invalid.replace("...", "")),
@@ -595,6 +642,13 @@ mod tests {
             ("kill -9 web", 1, "kill: unknown option -9 (see `hull help kill`)"),
             ("--rooot /x list", 1, "unknown option --rooot (did you mean --root?)"),
             ("--xyzzy", 1, "unknown option --xyzzy (see `hull help`)"),
+            ("seccomp explian mount", 3, "unknown verb \"explian\" (did you mean explain?)"),
+            ("seccomp", 1, "seccomp: a verb is missing (see `hull help seccomp`)"),
+            (
+                "seccomp explain --arch vax",
+                1,
+                "seccomp explain: option --arch is one of x86_64, x86, x32, aarch64, arm, not \"vax\"",
+            ),
             ("create", 1, "create: <ID> is missing (see `hull help create`)"),
             ("delete", 1, "delete: <ID> is missing (see `hull help delete`)"),
             ("state a b", 1, "state: \"b\" is one argument too many (see `hull help state`)"),
@@ -645,7 +699,8 @@ mod tests {
         for text in ["", "help", "--help", "-h", "--debug"] {
             let help = help(text);
             for verb in VERBS {
-                assert!(help.contains(&format!("\n  {}", verb.name)), "{text}: {help}");
+                let first = verb.name.split(' ').next().unwrap();
+                assert!(help.contains(&format!("\n  {first}")), "{text}: {help}");
             }
             assert!(help.contains("--cgroup-manager"));
         }

@@ -9,7 +9,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use super::table::{GLOBALS, HELP, Opt, Verb, verb};
+use super::table::{GLOBALS, GROUPS, HELP, Opt, Verb, verb};
 
 /// A command line, taken apart.
 #[derive(Debug, Default)]
@@ -94,7 +94,14 @@ struct Reader {
 impl Reader {
     /// A word that is no option; gives whether the words after it are none either.
     fn word(&mut self, word: OsString) -> bool {
-        if self.line.verb.is_some() {
+        if let Some(first) = &mut self.line.verb {
+            if GROUPS.iter().any(|(group, _)| first == group) {
+                // Known or not: clap knows what could have been meant.
+                first.push(" ");
+                first.push(word);
+                self.verb = first.to_str().and_then(verb);
+                return false;
+            }
             self.line.positionals.push(word);
             return self.verb.is_some_and(|verb| verb.stops);
         }
@@ -197,7 +204,12 @@ impl Line {
             out.push("--help".into());
         }
         let Some(verb) = self.verb else { return out };
-        out.push(verb);
+        match verb.to_str().and_then(|verb| verb.split_once(' ')) {
+            Some((group, member)) if GROUPS.iter().any(|(known, _)| *known == group) => {
+                out.extend([group.into(), member.into()]);
+            }
+            _ => out.push(verb),
+        }
         if self.help {
             out.push("--help".into());
             return out;
@@ -273,6 +285,11 @@ mod tests {
             ("exec -e A=1 --env=B=2 -e '' web env -e C", "exec --env=A=1 --env=B=2 -- web env -e C"),
             ("exec -dt web sh -- -c", "exec --detach --tty -- web sh -- -c"),
             ("frobnicate -x y", "frobnicate -x -- y"),
+            ("seccomp explain -b /b mount", "seccomp explain --bundle=/b -- mount"),
+            ("seccomp --debug explain --arch x86", "--debug seccomp explain --arch=x86"),
+            ("seccomp explian mount", "seccomp explian -- mount"),
+            ("help seccomp explain", "seccomp explain --help"),
+            ("seccomp", "seccomp"),
         ];
         for (typed, wanted) in table {
             let line = words(typed);

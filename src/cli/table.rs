@@ -412,6 +412,29 @@ pub const VERBS: &[Verb] = &[
         example: "hull doctor",
     },
     Verb {
+        name: "seccomp explain",
+        about: "print a profile in words, or what becomes of the system calls that are named",
+        options: &[
+            BUNDLE,
+            CONFIG,
+            option(
+                "profile",
+                None,
+                "FILE",
+                "read the profile alone, as config.json has it at /linux/seccomp, from FILE",
+            ),
+            option("arch", None, "ARCH", "the architecture of the calls, such as x86 [default: this machine's]"),
+            choice("format", Some('f'), &["text", "json"], "words or data"),
+        ],
+        positionals: &[(
+            "SYSCALL",
+            Count::Any,
+            "a name or number, with arguments or without: mount, 435, 'clone(CLONE_NEWUSER)', 'socket(2, _, 0)'",
+        )],
+        stops: false,
+        example: "hull seccomp explain --bundle /srv/web mount clone(CLONE_NEWUSER)",
+    },
+    Verb {
         name: "features",
         about: "print what hull can do as JSON",
         options: &[],
@@ -420,6 +443,17 @@ pub const VERBS: &[Verb] = &[
         example: "hull features",
     },
 ];
+
+/// The first words of verbs that have two, with a line on them.
+pub const GROUPS: &[(&str, &str)] = &[("seccomp", "explain seccomp profiles")];
+
+/// The verbs of a group, by their second words.
+pub fn members(group: &str) -> impl Iterator<Item = (&'static str, &'static Verb)> {
+    VERBS.iter().filter_map(move |verb| match verb.name.split_once(' ') {
+        Some((first, second)) if first == group => Some((second, verb)),
+        _ => None,
+    })
+}
 
 /// The verb of that name.
 pub fn verb(name: &str) -> Option<&'static Verb> {

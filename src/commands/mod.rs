@@ -28,6 +28,7 @@ pub mod ps;
 pub mod restore;
 pub mod resume;
 pub mod run;
+pub mod seccomp;
 pub mod spec;
 pub mod start;
 pub mod state;
@@ -79,6 +80,7 @@ pub fn execute(invocation: Invocation) -> Result<Done> {
         }
         Verb::Check { bundle, config, json } => check::check(&globals, &bundle, config.as_deref(), json),
         Verb::Doctor { json } => doctor::doctor(json),
+        Verb::SeccompExplain(options) => seccomp::explain(&options),
         Verb::Features => features::features(),
         Verb::Help(text) => Ok(text.into()),
         Verb::Version { program } => Ok(version::version(&program).into()),

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use super::json::Trail;
-use super::{Process, Resources, Spec, Unknown};
+use super::{Process, Resources, Seccomp, Spec, Unknown};
 use crate::error::{Blame, ErrAt, Error, Result, Step, show};
 
 /// The longest config.json that is read: 16 MiB. 10,000 mounts need less than 2.
@@ -82,6 +82,26 @@ pub fn parse_process<'a>(text: &'a Text, file: &str) -> Result<(Process<'a>, Vec
             Err(Error { subject: named(error.subject), ..error })
         }
     }
+}
+
+/// Understands a seccomp profile alone: the object that config.json has at /linux/seccomp. Its errors and unknown
+/// properties name `file`.
+pub fn parse_seccomp<'a>(text: &'a Text, file: &str) -> Result<(Seccomp<'a>, Vec<String>)> {
+    Trail::reset();
+    let named = |sentence: String| sentence.replacen("config.json", file, 1);
+    let profile = serde_json::from_str::<Seccomp<'a>>(&text.0).map_err(|error| {
+        let error = Error::spec(Trail::pointer(), error);
+        Error { subject: named(error.subject), ..error }
+    })?;
+    let unknown = Trail::take_unknown();
+    // An engine's own format looks alike, but what it means is known only when a container is made.
+    let conditional = |pointer: &str| ["/archMap", "/includes", "/excludes"].iter().any(|end| pointer.ends_with(end));
+    if let Some(unknown) = unknown.iter().find(|unknown| conditional(&unknown.pointer)) {
+        let what = format!("{file}: {}: this is an engine's template, not what an engine makes of it", unknown.pointer);
+        let hint = "explain the config.json of a container of that engine";
+        return Err(Error::host(Step::Spec, what).blame(Blame::Spec).hint(hint));
+    }
+    Ok((profile, unknown.iter().map(|unknown| named(unknown.to_string())).collect()))
 }
 
 #[cfg(test)]

@@ -61,14 +61,7 @@ impl Arch {
 
     /// The one that the specification calls so.
     pub fn named(name: &str) -> Option<Arch> {
-        Some(match name {
-            "SCMP_ARCH_X86_64" => Arch::X86_64,
-            "SCMP_ARCH_X86" => Arch::X86,
-            "SCMP_ARCH_X32" => Arch::X32,
-            "SCMP_ARCH_AARCH64" => Arch::Aarch64,
-            "SCMP_ARCH_ARM" => Arch::Arm,
-            _ => return None,
-        })
+        Arch::ALL.into_iter().find(|arch| arch.name() == name)
     }
 
     /// Whether a kernel whose native architecture is `native` takes calls of this one.
@@ -78,6 +71,51 @@ impl Arch {
                 (native, self),
                 (Arch::X86_64, Arch::X86) | (Arch::X86_64, Arch::X32) | (Arch::Aarch64, Arch::Arm)
             )
+    }
+
+    /// By the specification's name, or by that without its beginning, in any case of letters.
+    pub fn by_any_name(name: &str) -> Option<Arch> {
+        let name = name.to_ascii_uppercase();
+        Arch::ALL.into_iter().find(|arch| arch.name() == name || arch.short().eq_ignore_ascii_case(&name))
+    }
+
+    /// Every one.
+    pub const ALL: [Arch; 5] = [Arch::X86_64, Arch::X86, Arch::X32, Arch::Aarch64, Arch::Arm];
+
+    /// The specification's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "SCMP_ARCH_X86_64",
+            Arch::X86 => "SCMP_ARCH_X86",
+            Arch::X32 => "SCMP_ARCH_X32",
+            Arch::Aarch64 => "SCMP_ARCH_AARCH64",
+            Arch::Arm => "SCMP_ARCH_ARM",
+        }
+    }
+
+    /// The same without its beginning, in small letters.
+    pub fn short(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "x86_64",
+            Arch::X86 => "x86",
+            Arch::X32 => "x32",
+            Arch::Aarch64 => "aarch64",
+            Arch::Arm => "arm",
+        }
+    }
+
+    /// The architecture and the number that `seccomp_data` has for a call, apart: x32 is told by a bit of the number.
+    pub fn of_call(audit_arch: u32, nr: u32) -> Option<(Arch, u32)> {
+        let native = Arch::native(audit_arch)?;
+        match native {
+            Arch::X86_64 if nr & X32_BIT != 0 => Some((Arch::X32, nr & !X32_BIT)),
+            arch => Some((arch, nr)),
+        }
+    }
+
+    /// The number as `seccomp_data` has it.
+    pub(super) fn nr(self, number: u32) -> u32 {
+        if self == Arch::X32 { number | X32_BIT } else { number }
     }
 
     /// AUDIT_ARCH_* (linux/audit.h).
@@ -170,6 +208,11 @@ pub(super) fn lookup(name: &str) -> Option<Syscall> {
         }
         slot = (slot + 1) % SLOTS.len();
     }
+}
+
+/// The name of a call by its number, less the bit of x32.
+pub(super) fn name_of(arch: Arch, number: u32) -> Option<&'static str> {
+    (0..TABLE.len()).position(|index| Syscall(index as u16).number(arch) == Some(number)).and_then(|at| names().nth(at))
 }
 
 /// Every name, for hints.

@@ -15,12 +15,15 @@
 
 mod arch;
 mod bpf;
+pub mod explain;
+mod facts;
+pub mod interpreter;
 mod program;
+mod question;
 mod rules;
 mod table;
+pub mod words;
 
-#[cfg(test)]
-mod interpreter;
 #[cfg(test)]
 mod oracle;
 
@@ -141,10 +144,10 @@ pub fn compile(spec: &spec::Seccomp<'_>, context: &Context) -> Result<Filter> {
     let mut notes = Vec::new();
     let default = default_action(spec)?;
     let mut calls = architectures(spec, context, &mut notes)?;
-    let uses_notify = collect(spec, default, context, &mut calls, &mut notes)?;
+    let uses_notify = collect(spec, default, context, &mut calls, &mut notes, |_, action| action)?;
     let notify = listener(spec, uses_notify)?;
     let flags = flags(spec, notify.is_some(), &mut notes)?;
-    let program = assemble(&mut calls, default);
+    let program = assemble(&calls, default, beyond(default));
     if program.len() > MAX_INSTRUCTIONS {
         let len = program.len();
         return Err(Error::spec(
@@ -190,13 +193,22 @@ fn architectures(spec: &spec::Seccomp<'_>, context: &Context, notes: &mut Vec<St
     Ok(calls)
 }
 
-/// Reads the rules into `calls`; tells whether one of them asks the agent.
+/// What calls newer than all that the profile names get, where that is not the default. As runc: a tracer answers new
+/// calls itself, and a default that lets calls through is not to be narrowed.
+fn beyond(default: u32) -> Option<u32> {
+    let permissive = matches!(default & ACTION_MASK, ALLOW | LOG | TRACE);
+    (!permissive && default != ERRNO | ENOSYS).then_some(ERRNO | ENOSYS)
+}
+
+/// Reads the rules into `calls`, each with the action that `mark` makes of its index and its own action; tells whether
+/// one of them asks the agent.
 fn collect(
     spec: &spec::Seccomp<'_>,
     default: u32,
     context: &Context,
     calls: &mut [Calls],
     notes: &mut Vec<String>,
+    mark: fn(usize, u32) -> u32,
 ) -> Result<bool> {
     let mut uses_notify = false;
     for (index, rule) in spec.syscalls.iter().enumerate() {
@@ -230,6 +242,7 @@ fn collect(
                 if action == default {
                     continue;
                 }
+                let action = mark(index, action);
                 if rules.is_empty() {
                     calls.add(name, syscall, action, &[]);
                 }

@@ -4,16 +4,13 @@
 //! (seccomp_cache_prepare), and never runs it again for those: so the search has few steps and looks at no argument
 //! unless a rule has conditions.
 
+use super::KILL_THREAD;
 use super::arch::{self, Arch};
 use super::bpf::{self, At, SockFilter, Writer};
 use super::rules::{Calls, Condition, Outcome, Rule, Test};
-use super::{ACTION_MASK, ALLOW, ENOSYS, ERRNO, KILL_THREAD, LOG, TRACE};
 
-/// Writes the program.
-pub(super) fn assemble(calls: &mut [Calls], default: u32) -> Vec<SockFilter> {
-    // As runc: a tracer answers new calls itself, and a default that lets calls through is not to be narrowed.
-    let permissive = matches!(default & ACTION_MASK, ALLOW | LOG | TRACE);
-    let beyond = (!permissive && default != ERRNO | ENOSYS).then_some(ERRNO | ENOSYS);
+/// Writes the program; calls newer than all that the profile names get `beyond`, if that is not the default.
+pub(super) fn assemble(calls: &[Calls], default: u32, beyond: Option<u32>) -> Vec<SockFilter> {
     let mut writer = Writer::new();
     let mut entries: Vec<(u32, At)> = Vec::new();
     let mut ranges = Vec::new();

@@ -82,7 +82,16 @@ const COMMON: usize = 640;
 /// So many private ones of arm follow.
 const PRIVATE: usize = 16;
 
+/// The place of a number.
+fn index(number: u32) -> usize {
+    match number {
+        private if private >= ARM_PRIVATE => COMMON + (private - ARM_PRIVATE) as usize,
+        common => common as usize,
+    }
+}
+
 /// All calls of one architecture.
+#[derive(Debug)]
 pub(super) struct Calls {
     pub(super) arch: Arch,
     outcomes: Vec<Outcome>,
@@ -121,11 +130,31 @@ impl Calls {
         }
     }
 
+    /// The largest number that the profile names, private ones of arm aside; 0: none.
+    pub(super) fn newest(&self) -> u32 {
+        self.newest
+    }
+
+    /// The rules with conditions of a call, in the order in which they are tried.
+    pub(super) fn chain(&self, number: u32) -> &[Rule] {
+        match self.outcomes.get(index(number)) {
+            Some(Outcome::Chain(chain)) => &self.chains[*chain],
+            _ => &[],
+        }
+    }
+
+    /// The actions of all rules that count.
+    pub(super) fn actions(&self) -> impl Iterator<Item = u32> {
+        let chained = |chain: usize| self.chains[chain].iter().map(|rule| rule.action);
+        self.outcomes.iter().flat_map(move |outcome| match *outcome {
+            Outcome::Default => Vec::new(),
+            Outcome::Always(action) => vec![action],
+            Outcome::Chain(chain) => chained(chain).collect(),
+        })
+    }
+
     fn add_number(&mut self, number: u32, action: u32, mut conditions: Vec<Condition>) {
-        let index = match number {
-            private if private >= ARM_PRIVATE => COMMON + (private - ARM_PRIVATE) as usize,
-            common => common as usize,
-        };
+        let index = index(number);
         if self.arch.is_32_bit() {
             for condition in &mut conditions {
                 condition.value &= u64::from(u32::MAX);
