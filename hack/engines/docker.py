@@ -1,17 +1,19 @@
 """Docker: dockerd with its own containerd, in the ordinary settings but for where its files lie."""
 
 import contextlib
+import http.client
 import itertools
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import urllib.request
 
 import image
-from checks import BIN, Checks, Failed, Skip, cgroup_file, eventually, expect, read, run, run_in_terminal, status_of, write
+from checks import BIN, CALLS, Checks, Failed, Skip, cgroup_file, eventually, expect, read, run, run_in_terminal, status_of, write
 
 WORK = "/tmp/docker"
 NUMBERS = itertools.count(1)
@@ -38,9 +40,14 @@ class Docker:
 
     def start_daemon(self):
         log = f"{self.work}/dockerd.log"
+        # BuildKit runs the program of this name in the daemon's PATH, whatever the default runtime is.
+        os.makedirs(f"{self.work}/bin", exist_ok=True)
+        if not os.path.lexists(f"{self.work}/bin/runc"):
+            os.symlink(f"{BIN}/hull", f"{self.work}/bin/runc")
+        environment = {**os.environ, "PATH": f"{self.work}/bin:{os.environ['PATH']}"}
         with open(log, "a", encoding="utf-8") as file:
             self.daemon = subprocess.Popen([*self.prefix, "dockerd", "--config-file", self.config], stdin=subprocess.DEVNULL,
-                                           stdout=file, stderr=file, start_new_session=True)
+                                           stdout=file, stderr=file, start_new_session=True, env=environment)
         try:
             eventually("dockerd answers", lambda: self("version").code == 0, 60)
         except Failed:
@@ -440,6 +447,13 @@ def limits(docker):
         c.exec("sh", "-c", "for i in $(seq 30); do sleep 5 & done").refused().says("can't fork")
 
 
+@checks("--pids-limit 0 and -1 are no limit")
+def no_pids_limit(docker):
+    for none in "0", "-1":
+        with docker.container(options=["--pids-limit", none]) as c:
+            expect(cgroup_file("pids", c.pid, ("pids.max", "pids.max")), "max", f"the limit of {none}")
+
+
 @checks("a program above its memory is killed with 137")
 def out_of_memory(docker):
     docker.sh("dd if=/dev/zero of=/dev/null bs=200M count=1; exit $?", options=["--memory", "32m"]).status(137)
@@ -540,6 +554,77 @@ CMD ["cat", "/copied", "/step", "/tmp/who"]
     docker("run", "--rm", "--network", "none", "built:1").ok().prints("copied\nstep\n1000")
     write(f"{WORK}/bad/Dockerfile", f"FROM {image.NAME}\nRUN exit 7\n")
     docker("build", "--network", "none", f"{WORK}/bad").refused().says("returned a non-zero code: 7")
+
+
+class Api(http.client.HTTPConnection):
+    """The daemon's own interface, over its socket."""
+
+    def __init__(self, docker):
+        super().__init__("docker", timeout=120)
+        self.path = docker.socket.removeprefix("unix://")
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+def build_with_buildkit(docker, tag, text):
+    """The builder that dockerd holds. Debian 12 has no buildx for the command line: the interface takes a tar as well."""
+    directory = os.path.dirname(write(f"{WORK}/{tag}/Dockerfile", text))
+    run(["tar", "-C", directory, "-cf", f"{directory}.tar", "."]).ok()
+    with open(f"{directory}.tar", "rb") as context:
+        api = Api(docker)
+        api.request("POST", f"/build?version=2&t={tag}:1&networkmode=none&buildid={tag}", context.read(), {"Content-Type": "application/x-tar"})
+        answer = api.getresponse()
+        return answer.status, answer.read().decode(errors="replace")
+
+
+@checks("BuildKit runs its steps by hull, where it finds it under the name runc")
+def buildkit(docker):
+    before = calls_of_run()
+    status, said = build_with_buildkit(docker, "kit", f"FROM {image.NAME}\nRUN echo step >/step && id -u >>/step\nUSER 1000\nRUN id -u >/tmp/who\n")
+    if status == 404 or "not supported" in said:
+        raise Skip(f"this dockerd has no BuildKit: {said.strip()}")
+    expect((status, "error" in said), (200, False), f"the build, which said {said[-2000:]},")
+    docker("run", "--rm", "--network", "none", "kit:1", "cat", "/step", "/tmp/who").ok().prints("step\n0\n1000")
+    expect(calls_of_run() - before, 2, "the number of steps that this runtime ran")
+    status, said = build_with_buildkit(docker, "kit-fails", f"FROM {image.NAME}\nRUN exit 7\n")
+    expect("exit code: 7" in said, True, f"the failing step's status is in {said[-2000:]}")
+
+
+def calls_of_run():
+    """How often BuildKit's verb was called: it is in no other call of an engine."""
+    return sum(" run " in f" {line} " for line in read(CALLS).splitlines())
+
+
+@checks("a daemon with userns-remap: root of every container is another user of the host")
+def userns_remap(_):
+    remapped = Remapped()
+    try:
+        with remapped.container(options=["-v", "kept:/kept"]) as c:
+            first = read(f"/proc/{c.pid}/uid_map").split()
+            expect((first[0], first[1] != "0"), ("0", True), f"the map {first}")
+            expect(status_of(c.pid, "Uid").split()[0], first[1], "the user on the host")
+            c.exec("sh", "-c", "id -u; touch /kept/file && stat -c %u /kept/file").ok().prints("0\n0")
+            expect(os.stat(f"{remapped.volumes}/kept/_data/file").st_uid, int(first[1]), "the owner on the host")
+            c.exec("sh", "-c", "echo x >/proc/sys/kernel/hostname").refused()
+        remapped.sh("cat /proc/self/uid_map", options=["--userns", "host"]).ok().has("4294967295")
+        remapped.run("sh", "-c", "exit 5", options=["--user", "1000"]).status(5)
+    finally:
+        remapped.end()
+
+
+class Remapped(Docker):
+    """A second daemon, without a network of its own."""
+    work = f"{WORK}-remapped"
+    settings = {"userns-remap": "default", "bridge": "none", "iptables": False}
+
+    @property
+    def volumes(self):
+        # The store's name has the ids.
+        (store,) = (name for name in os.listdir(f"{self.work}/data") if "." in name)
+        return f"{self.work}/data/{store}/volumes"
 
 
 @checks("commit, diff, save, load, export, import")

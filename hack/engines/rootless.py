@@ -10,7 +10,7 @@ import subprocess
 import urllib.request
 
 import image
-from checks import BIN, Checks, Failed, eventually, expect, read, run, status_of, write
+from checks import BIN, Checks, Failed, Skip, eventually, expect, read, run, status_of, write
 from podman.engine import CONF, Podman
 
 USER = "engines"
@@ -197,6 +197,15 @@ def slirp(podman):
     with podman.container("httpd", "-f", "-p", "80", "-h", "/etc", options=options) as c:
         c.exec("ip", "addr").ok().has("10.0.2.100")
         eventually("it answers", lambda: "root:" in fetch(8081))
+
+
+@checks("pasta: a network of its own, and a published port")
+def pasta(podman):
+    version = podman("version", "--format", "{{.Client.Version}}").ok().stdout.strip()
+    if [int(number) for number in version.split(".")[:2]] < [4, 4]:
+        raise Skip(f"podman {version} knows no pasta, 4.4 is the first (hack/vm has a newer one)")
+    with podman.container("httpd", "-f", "-p", "80", "-h", "/etc", options=["--network", "pasta", "--publish", "127.0.0.1:8082:80"]):
+        eventually("it answers", lambda: "root:" in fetch(8082))
 
 
 def fetch(port):

@@ -105,7 +105,10 @@ impl Cgroup {
         };
         let (writes, enable) = match resources {
             None => (Vec::new(), Vec::new()),
-            Some(resources) => limits::plan(resources, &trees, host, &mut notes)?,
+            Some(resources) => {
+                let zero = limits::ZeroPids::of(spec.oci_version.as_deref().unwrap_or_default());
+                limits::plan(resources, zero, &trees, host, &mut notes)?
+            }
         };
         let rules = DeviceRules::new(resources.map(|r| &r.devices[..]).unwrap_or_default())?;
         let devices = (!trees.is_empty() && !host.in_user_namespace && host.euid == 0).then_some(rules);
@@ -118,10 +121,11 @@ impl Cgroup {
     /// in it is left alone, device rules always.
     pub fn update(resources: &spec::Resources<'_>, trees: Vec<Tree>, host: &HostFacts) -> Result<Cgroup> {
         let mut notes = Vec::new();
-        let (mut writes, enable) = limits::plan(resources, &trees, host, &mut notes).map_err(|mut error| {
-            error.subject = of_update(&error.subject);
-            error
-        })?;
+        let (mut writes, enable) =
+            limits::plan(resources, limits::ZeroPids::One, &trees, host, &mut notes).map_err(|mut error| {
+                error.subject = of_update(&error.subject);
+                error
+            })?;
         for write in &mut writes {
             write.pointer = write.pointer.replacen("/linux/resources", "", 1);
         }

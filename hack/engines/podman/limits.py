@@ -45,6 +45,12 @@ def pids(podman):
             raise Failed("more than the limit")
 
 
+@checks("--pids-limit -1 is no limit")
+def no_pids_limit(podman):
+    with podman.container(options=["--pids-limit", "-1"]) as c:
+        expect(cgroup_file("pids", c.pid, ("pids.max", "pids.max")), "max", "the limit")
+
+
 @checks("--ulimit")
 def ulimit(podman):
     podman.sh("ulimit -n; ulimit -Hn", options=[*LIMITS[:2], "--ulimit", "nofile=64:128"]).ok().prints("64\n128")

@@ -9,9 +9,28 @@ use crate::host::HostFacts;
 use crate::spec;
 use crate::spec::json::escape;
 
+/// What a limit of 0 processes stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ZeroPids {
+    /// No limit: version 1.3 of the specification was the first to make the limit optional, and until then engines
+    /// (podman for `--pids-limit -1`) wrote 0 for none.
+    None,
+    /// The smallest limit with which a program can run.
+    One,
+}
+
+impl ZeroPids {
+    /// By the version of a configuration, which is 1.x.
+    pub fn of(version: &str) -> ZeroPids {
+        let minor = version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
+        if minor.is_some_and(|minor| minor < 3) { ZeroPids::None } else { ZeroPids::One }
+    }
+}
+
 /// Writes, and the v2 controllers that they need.
 pub fn plan(
     resources: &spec::Resources<'_>,
+    zero: ZeroPids,
     trees: &[Tree],
     host: &HostFacts,
     notes: &mut Vec<String>,
@@ -23,7 +42,8 @@ pub fn plan(
     if let Some(memory) = &resources.memory {
         self::memory(memory, &mut out, notes)?;
     }
-    if let Some(limit) = resources.pids.as_ref().and_then(|pids| pids.limit) {
+    let pids = resources.pids.as_ref().and_then(|pids| pids.limit);
+    if let Some(limit) = pids.filter(|limit| *limit != 0 || zero == ZeroPids::One) {
         let value = match limit {
             0 => "1".into(),
             n if n < 0 => "max".into(),
@@ -418,7 +438,7 @@ mod tests {
 
     fn values(json: &str, v2: bool) -> Result<Vec<String>> {
         let resources: spec::Resources<'_> = serde_json::from_str(json).unwrap();
-        let (writes, _) = plan(&resources, &[tree(v2)], &host(), &mut Vec::new())?;
+        let (writes, _) = plan(&resources, ZeroPids::One, &[tree(v2)], &host(), &mut Vec::new())?;
         Ok(writes.into_iter().map(|write| format!("{}={}", write.file, write.value)).collect())
     }
 
@@ -473,6 +493,21 @@ mod tests {
     }
 
     #[test]
+    fn no_processes_are_no_limit_before_1_3() {
+        for (version, zero) in [
+            ("1.0.2-dev", ZeroPids::None),
+            ("1.2.1", ZeroPids::None),
+            ("1.3.0", ZeroPids::One),
+            ("1.10.0", ZeroPids::One),
+        ] {
+            assert_eq!(ZeroPids::of(version), zero, "{version}");
+        }
+        let resources = serde_json::from_str(r#"{"pids":{"limit":0}}"#).unwrap();
+        let (writes, enable) = plan(&resources, ZeroPids::None, &[tree(true)], &host(), &mut Vec::new()).unwrap();
+        assert!(writes.is_empty() && enable.is_empty(), "{writes:?}, {enable:?}");
+    }
+
+    #[test]
     fn impossible_limits_are_refused() {
         for json in [
             r#"{"memory":{"limit":100,"swap":50}}"#,
@@ -483,8 +518,7 @@ mod tests {
             assert!(values(json, true).is_err(), "{json}");
         }
         assert!(values(r#"{"unified":{"memory.max":"1"}}"#, false).unwrap_err().to_string().contains("v2 only"));
-        assert!(
-            plan(&serde_json::from_str(r#"{"pids":{"limit":5}}"#).unwrap(), &[], &host(), &mut Vec::new()).is_err()
-        );
+        let pids = serde_json::from_str(r#"{"pids":{"limit":5}}"#).unwrap();
+        assert!(plan(&pids, ZeroPids::One, &[], &host(), &mut Vec::new()).is_err());
     }
 }
