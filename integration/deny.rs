@@ -59,6 +59,7 @@ fn install(denied: &str) -> Result<()> {
 fn number(call: &str) -> Result<i64> {
     Ok(match call {
         "openat2" => libc::SYS_openat2,
+        "landlock_create_ruleset" => libc::SYS_landlock_create_ruleset,
         "clone3" => libc::SYS_clone3,
         "mount_setattr" => libc::SYS_mount_setattr,
         "fsopen" => libc::SYS_fsopen,

@@ -60,6 +60,8 @@ pub enum Need {
     Gcc32,
     /// AppArmor that is on, and its parser.
     AppArmor,
+    /// Landlock with what hull asks of it.
+    Landlock,
     /// A CRIU that knows this kernel.
     Criu,
     /// And can do this with it (`criu check --feature`).
@@ -188,6 +190,10 @@ impl Suite {
                     true => self.lacks_one(Need::Tool("apparmor_parser")),
                     false => Some("AppArmor is off".to_owned()),
                 }
+            }
+            Need::Landlock => {
+                let abi = hull::sys::landlock::abi().unwrap_or(0);
+                (abi < hull::plan::landlock::ABI).then(|| "Landlock is off or too old".to_owned())
             }
             Need::Criu => criu_complaint(),
             Need::CriuFeature(name) => {

@@ -25,6 +25,7 @@ mod harness;
 mod hooks;
 mod idmapmounts;
 mod kernel;
+mod landlock;
 mod lifecycle;
 mod log;
 mod mountoptions;
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
         cgroups::cases(),
         seccomp::cases(),
         seccompprofile::cases(),
+        landlock::cases(),
         sdnotify::cases(),
         explain::cases(),
         features::cases(),

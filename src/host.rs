@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{ErrAt, Result, Step};
-use crate::plan::CgroupManager;
+use crate::plan::{CgroupManager, landlock};
 use crate::spec::{Spec, Str};
 
 /// The facts.
@@ -29,6 +29,8 @@ pub struct HostFacts {
     pub apparmor: bool,
     /// SELinux is on.
     pub selinux: bool,
+    /// The version of Landlock, if the config asks for it; 0 where there is none.
+    pub landlock: u32,
     /// The resctrl file system, if the config asks for it and one is mounted.
     pub resctrl: Option<Resctrl>,
 }
@@ -138,6 +140,7 @@ impl HostFacts {
             selinux: (process.is_some_and(|p| asks_for(&p.selinux_label))
                 || spec.linux.as_ref().is_some_and(|l| asks_for(&l.mount_label)))
                 && Path::new("/sys/fs/selinux/enforce").exists(),
+            landlock: if landlock::is_asked_for(spec) { crate::sys::landlock::abi().unwrap_or(0) } else { 0 },
             resctrl: None,
         }
     }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::plan::landlock::{ABI, PREFIX};
+
 use super::{Findings, Status, Whom, read};
 
 pub(super) fn look(out: &mut Findings) {
@@ -26,6 +28,12 @@ pub(super) fn look(out: &mut Findings) {
         None => (Status::Note, "is off: a config with selinuxLabel is refused"),
     };
     out.add("SELinux", status, found, "boot with lsm=...,selinux and a policy, if labels are wanted");
+    let (status, found) = match crate::sys::landlock::abi() {
+        Ok(abi) if abi >= ABI => (Status::Ok, format!("is on, version {abi} (annotations {PREFIX}*)")),
+        Ok(abi) => (Status::Note, format!("is too old, version {abi}: annotations {PREFIX}* are refused")),
+        Err(_) => (Status::Note, format!("is off: a config with annotations {PREFIX}* is refused")),
+    };
+    out.add("Landlock", status, found, "Linux 6.2 or newer, booted with lsm=landlock,...");
     // With it a program finds the offsets of the kernel's memory that exploits need.
     if read("/proc/sys/kernel/kptr_restrict").as_deref() == Some("0") {
         out.add(

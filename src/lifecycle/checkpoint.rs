@@ -14,7 +14,7 @@ use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::host::HostFacts;
 use crate::plan::criu::externals;
 use crate::plan::namespaces::Kind;
-use crate::plan::{CgroupManager, Options, Plan};
+use crate::plan::{CgroupManager, Options, Plan, landlock};
 use crate::spec::load;
 
 /// Where the container's stdio led to, so that restore can put its own in the same place.
@@ -89,6 +89,7 @@ pub fn checkpoint(globals: &Globals, id: &str, options: &CheckpointOptions) -> R
     let Some(init) = state.init else { return Err(Error::status("container not running")) };
     let text = dir.load_config()?;
     let plan = plan_of(&text, &state)?;
+    landlock::check_restorable(plan.landlock.as_ref(), "checkpoint")?;
     let files = Files::open(&options.criu, true)?;
     let stdio = descriptors(init.pid);
     if !options.pre_dump {

@@ -15,11 +15,11 @@
 //!  13 hooks prestart, createRuntime              ◄── Sync::RootfsReady ────── 12
 //!  14 ── Sync::HooksDone ─────────────────────────────────► 15 createContainer hooks; masked, ro; pivot_root; console; sysctl
 //!                                                           16 label, stdio owner, bounding set, user, final caps
-//!                                                              (noNewPrivileges false or NOTIFY: seccomp here)
+//!                                                              (noNewPrivileges false or NOTIFY: Landlock, seccomp here)
 //!  18 state "created", pid file                  ◄── Sync::Ready ──────────── 17
 //!  19 ── Sync::Created ─► exit 0                            20 wait for start, and only now let go of setup
 //!     ------------- `hull start` connects -------------
-//!     poststart hooks, only once the program runs           21 startContainer hooks; rlimits; fds; seccomp; execve
+//!     poststart hooks, only once the program runs           21 startContainer hooks; rlimits; fds; Landlock; seccomp; execve
 //! ```
 //!
 //! A sync point that a plan does not need ([`crate::plan::SyncPoints`]) is waited for by neither side.
@@ -408,6 +408,7 @@ fn init_steps(
         steps::rootfs::set_readonly(root.fd)?;
     }
     steps::rootfs::set_propagation(root.fd, &plan.rootfs)?;
+    let mut landlock = plan.landlock.as_ref().map(|rules| steps::landlock::ruleset(root, rules)).transpose()?;
     steps::tree::stage::close();
     drop(root_fd);
 
@@ -444,6 +445,13 @@ fn init_steps(
     // A container that waits for start ends at TERM as its program would, whoever sends it: an engine, or systemd at the end.
     crate::sys::signal::end_on_request().err_at(Step::Process, "sigaction", || "end at TERM while waiting")?;
     let early = plan.seccomp.as_ref().filter(|filter| filter.loads_early(process.no_new_privileges));
+    if let Some(rules) = landlock.take_if(|_| early.is_some() || !process.no_new_privileges) {
+        // As below: it takes no_new_privs or CAP_SYS_ADMIN, and calls that the profile may forbid.
+        if process.no_new_privileges {
+            steps::process::no_new_privileges()?;
+        }
+        steps::landlock::restrict(rules)?;
+    }
     if let Some(filter) = early {
         // Without no_new_privs loading takes CAP_SYS_ADMIN, which goes next. The profile must allow what is left: capset,
         // prctl, sendmsg, poll, recvmsg, accept4, mmap, prlimit64, fcntl, execve. What is opened from here on is CLOEXEC.
@@ -474,7 +482,7 @@ fn init_steps(
     if let Some(fd) = start.trace {
         trace::adopt(fd, Side::Init);
     }
-    trace::step("21 startContainer hooks, limits, seccomp, execve");
+    trace::step("21 startContainer hooks, limits, Landlock, seccomp, execve");
     if let Some(state) = &state {
         let env: Vec<String> = env.iter().map(|variable| variable.to_string_lossy().into_owned()).collect();
         let json = state.to_json(Status::Created);
@@ -494,6 +502,10 @@ fn init_steps(
     }
     steps::process::keep(plan.preserve_fds)?;
     steps::process::set_rlimits(0, &process.rlimits)?;
+    if let Some(rules) = landlock {
+        steps::process::no_new_privileges()?;
+        steps::landlock::restrict(rules)?;
+    }
     match &plan.seccomp {
         None if process.no_new_privileges => steps::process::no_new_privileges()?,
         Some(filter) if !filter.loads_early(process.no_new_privileges) => {

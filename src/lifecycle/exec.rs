@@ -341,6 +341,7 @@ fn joiner_steps(
     steps::process::chown_stdio(process.user.uid, process.terminal)?;
     steps::process::change_directory(&process.cwd)?;
     trace::step("8 ids, capabilities");
+    let mut landlock = plan.landlock.as_ref().map(steps::landlock::ruleset_here).transpose()?;
     steps::process::drop_bounding(process.capabilities.bounding, prepared.last_cap)?;
     steps::process::become_user(&process.user)?;
     // ── Here: the program's user; capabilities within its bounding set, for the steps that are left.
@@ -352,6 +353,13 @@ fn joiner_steps(
     let mut handed_on = Vec::new();
     handed_on.extend(terminal.map(|terminal| terminal.master));
     let early = plan.seccomp.as_ref().filter(|filter| filter.loads_early(process.no_new_privileges));
+    if let Some(rules) = landlock.take_if(|_| early.is_some() || !process.no_new_privileges) {
+        // As below: it takes no_new_privs or CAP_SYS_ADMIN, and calls that the profile may forbid.
+        if process.no_new_privileges {
+            steps::process::no_new_privileges()?;
+        }
+        steps::landlock::restrict(rules)?;
+    }
     if let Some(filter) = early {
         // Without no_new_privs loading takes CAP_SYS_ADMIN, which goes next. The profile must allow what is left: capset,
         // prctl, sendmsg, recvmsg, fcntl, prlimit64, rt_sigaction, rt_sigprocmask, execve. What is opened from here on is
@@ -390,6 +398,10 @@ fn joiner_steps(
     // The last moment at which a program that nobody watches can still be prevented: after this setup may leave.
     steps::process::die_with_parent(false)?;
     crate::sys::signal::unblock_all().err_at(Step::Process, "sigprocmask", || "unblock the signals")?;
+    if let Some(rules) = landlock {
+        steps::process::no_new_privileges()?;
+        steps::landlock::restrict(rules)?;
+    }
     match &plan.seccomp {
         None if process.no_new_privileges => steps::process::no_new_privileges()?,
         Some(filter) if early.is_none() => {

@@ -15,8 +15,8 @@ use crate::cgroup::Handle;
 use crate::criu::protobuf::Writer;
 use crate::criu::{self, Criu, Kind as Request};
 use crate::error::{ErrAt, Error, Result, Step, show};
-use crate::plan::Plan;
 use crate::plan::criu::externals;
+use crate::plan::{Plan, landlock};
 use crate::steps::hooks;
 use crate::steps::intel_rdt;
 use crate::steps::path::Root;
@@ -61,6 +61,7 @@ fn make(
             "restore a container with network devices of the host (/linux/netDevices): CRIU cannot put them back";
         return Err(Error::host(Step::Criu, what));
     }
+    landlock::check_restorable(plan.landlock.as_ref(), "restore")?;
     let mut files = Files::open(&options.criu, false)?;
     let console = create.console_socket.as_deref().map(engine::connect_console).transpose()?;
     let mut made =

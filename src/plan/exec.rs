@@ -9,6 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use super::idmap::IdMaps;
+use super::landlock::{self, Landlock};
 use super::memory_policy::{self, MemoryPolicy};
 use super::namespaces::{Kind, Namespaces};
 use super::process::Process;
@@ -91,6 +92,8 @@ pub struct Exec {
     pub cgroup: Below,
     /// NUMA policy.
     pub memory_policy: Option<MemoryPolicy>,
+    /// The only paths that the program may use.
+    pub landlock: Option<Landlock>,
     /// The program.
     pub process: Process,
     /// The system call filter.
@@ -249,6 +252,7 @@ impl Exec {
             setgroups: container.setgroups,
             cgroup: below(&options.cgroup)?,
             memory_policy: linux.and_then(|l| l.memory_policy.as_ref()).map(memory_policy::plan).transpose()?,
+            landlock: landlock::plan(spec, host)?,
             process,
             seccomp,
             preserve_fds: options.preserve_fds,
@@ -362,6 +366,7 @@ mod tests {
             cgroup: Default::default(),
             apparmor: true,
             selinux: true,
+            landlock: 0,
             resctrl: None,
         }
     }

@@ -318,7 +318,11 @@ fn process(plan: &Plan, out: &mut Lines) {
         "/process/user",
     );
     line.sh(format!("setpriv --reuid {} --regid {} --clear-groups ...", user.uid, user.gid));
-    if let Some(filter) = plan.seccomp.as_ref().filter(|filter| filter.loads_early(process.no_new_privileges)) {
+    let early = plan.seccomp.as_ref().filter(|filter| filter.loads_early(process.no_new_privileges));
+    if early.is_some() || !process.no_new_privileges {
+        landlock_lines(plan, out);
+    }
+    if let Some(filter) = early {
         filter_line(filter, out);
     }
     out.add(
@@ -348,7 +352,11 @@ fn last(plan: &Plan, out: &mut Lines) {
         out.add("gain no privileges by execve any more", "prctl(PR_SET_NO_NEW_PRIVS)", "/process/noNewPrivileges")
             .sh("setpriv --no-new-privs ...");
     }
-    if let Some(filter) = plan.seccomp.as_ref().filter(|filter| !filter.loads_early(process.no_new_privileges)) {
+    let late = plan.seccomp.as_ref().filter(|filter| !filter.loads_early(process.no_new_privileges));
+    if process.no_new_privileges && (plan.seccomp.is_none() || late.is_some()) {
+        landlock_lines(plan, out);
+    }
+    if let Some(filter) = late {
         filter_line(filter, out);
     }
     if plan.preserve_fds > 0 {
@@ -363,6 +371,14 @@ fn last(plan: &Plan, out: &mut Lines) {
     line.sh(format!("exec {}", args.join(" ")));
     out.side = "start";
     hook_lines("poststart", &plan.hooks.poststart, out);
+}
+
+fn landlock_lines(plan: &Plan, out: &mut Lines) {
+    let Some(landlock) = &plan.landlock else { return };
+    for rule in &landlock.rules {
+        out.add(format!("let the program {} {}", rule.word, rule.path), "landlock_add_rule", rule.pointer());
+    }
+    out.add("give up all other paths", "landlock_restrict_self", "/annotations");
 }
 
 fn filter_line(filter: &Filter, out: &mut Lines) {

@@ -14,6 +14,7 @@ use devices::Devices;
 use hooks::Hooks;
 use idmap::IdMaps;
 use intel_rdt::IntelRdt;
+use landlock::Landlock;
 use memory_policy::MemoryPolicy;
 use mounts::Mount;
 use namespaces::{Kind, Namespaces};
@@ -32,6 +33,7 @@ pub mod explain;
 pub mod hooks;
 pub mod idmap;
 pub mod intel_rdt;
+pub mod landlock;
 pub mod memory_policy;
 pub mod mounts;
 pub mod namespaces;
@@ -126,6 +128,8 @@ pub struct Plan {
     pub process: Process,
     /// Descriptors from 3 on that the program keeps.
     pub preserve_fds: u32,
+    /// The only paths that the program may use.
+    pub landlock: Option<Landlock>,
     /// The system call filter.
     pub seccomp: Option<Filter>,
     /// config.json's annotations.
@@ -198,6 +202,7 @@ impl Plan {
         let seccomp = linux.and_then(|l| l.seccomp.as_ref()).map(|s| seccomp::compile(s, &context)).transpose()?;
         notes.extend(seccomp.iter().flat_map(|filter| filter.notes.iter().cloned()));
         let memory_policy = linux.and_then(|l| l.memory_policy.as_ref()).map(memory_policy::plan).transpose()?;
+        let landlock = landlock::plan(spec, host)?;
         let intel_rdt = linux
             .and_then(|l| l.intel_rdt.as_ref())
             .map(|rdt| intel_rdt::plan(rdt, host.resctrl.as_ref(), options))
@@ -228,6 +233,7 @@ impl Plan {
             sysctls,
             no_new_keyring: options.no_new_keyring,
             memory_policy,
+            landlock,
             process,
             preserve_fds: options.preserve_fds,
             seccomp,

@@ -6,6 +6,7 @@ pub mod exe;
 pub mod hooks;
 pub mod idmap;
 pub mod intel_rdt;
+pub mod landlock;
 pub mod masked;
 pub mod mounts;
 pub mod namespaces;

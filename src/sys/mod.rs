@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod clone;
 pub mod exe;
 pub mod keyring;
+pub mod landlock;
 pub mod mount;
 pub mod namespace;
 pub mod net;

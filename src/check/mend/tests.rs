@@ -17,6 +17,7 @@ const HOST: fn(&Spec<'_>) -> Result<HostFacts> = |_| {
         },
         apparmor: false,
         selinux: false,
+        landlock: 0,
         resctrl: None,
     })
 };

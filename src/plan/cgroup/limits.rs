@@ -426,6 +426,7 @@ mod tests {
             cgroup: CgroupFacts::default(),
             apparmor: false,
             selinux: false,
+            landlock: 0,
             resctrl: None,
         }
     }

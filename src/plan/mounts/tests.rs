@@ -15,6 +15,7 @@ fn host(cgroup: CgroupFacts) -> HostFacts {
         cgroup,
         apparmor: false,
         selinux: true,
+        landlock: 0,
         resctrl: None,
     }
 }

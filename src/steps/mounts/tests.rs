@@ -63,6 +63,7 @@ fn try_up_with(bundle: &Path, json: &str, cgroup: CgroupFacts, new_cgroup: bool)
         cgroup,
         apparmor: false,
         selinux: false,
+        landlock: 0,
         resctrl: None,
     };
     let mounts = plan(&spec, &host, &options, &ns, &[])?;

@@ -25,6 +25,7 @@ fn host(euid: u32) -> HostFacts {
         },
         apparmor: false,
         selinux: false,
+        landlock: 0,
         resctrl: None,
     }
 }
