@@ -46,7 +46,7 @@ const TRIES: &str = "
     no rm /var/log
     echo done";
 
-fn confined<'c>(case: &'c mut Case) -> Result<&'c mut Case> {
+fn confined(case: &mut Case) -> Result<&mut Case> {
     let rootfs = case.rootfs();
     std::fs::write(rootfs.join("root/secret"), "secret")?;
     std::fs::copy(rootfs.join("bin/busybox"), rootfs.join("root/busybox"))?;
