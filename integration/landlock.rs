@@ -8,17 +8,26 @@ use serde_json::json;
 use crate::harness::{Case, Need, Test, test};
 
 pub fn cases() -> Vec<Test> {
-    let case = |name, body| test(name, body).requires(Need::Hull).requires(Need::Landlock);
     vec![
-        case("landlock/only_the_paths_named", only_the_paths_named),
-        case("landlock/new_privileges_allowed", new_privileges_allowed),
-        case("landlock/beside_a_filter", beside_a_filter),
-        case("landlock/in_a_user_namespace", in_a_user_namespace).requires(Need::Root),
-        case("landlock/a_user_cannot_use_more", a_user_cannot_use_more).requires(Need::Root),
-        case("landlock/exec_is_held_too", exec_is_held_too),
-        case("landlock/no_path_allows_nothing", no_path_allows_nothing),
-        case("landlock/start_container_hooks_come_before", hooks_come_before),
-        case("landlock/links_and_missing_paths_are_refused", links_and_missing_paths_are_refused),
+        test("landlock/only_the_paths_named", only_the_paths_named).requires(Need::Hull).requires(Need::Landlock),
+        test("landlock/new_privileges_allowed", new_privileges_allowed).requires(Need::Hull).requires(Need::Landlock),
+        test("landlock/beside_a_filter", beside_a_filter).requires(Need::Hull).requires(Need::Landlock),
+        test("landlock/in_a_user_namespace", in_a_user_namespace)
+            .requires(Need::Hull)
+            .requires(Need::Landlock)
+            .requires(Need::Root),
+        test("landlock/a_user_cannot_use_more", a_user_cannot_use_more)
+            .requires(Need::Hull)
+            .requires(Need::Landlock)
+            .requires(Need::Root),
+        test("landlock/exec_is_held_too", exec_is_held_too).requires(Need::Hull).requires(Need::Landlock),
+        test("landlock/no_path_allows_nothing", no_path_allows_nothing).requires(Need::Hull).requires(Need::Landlock),
+        test("landlock/start_container_hooks_come_before", hooks_come_before)
+            .requires(Need::Hull)
+            .requires(Need::Landlock),
+        test("landlock/links_and_missing_paths_are_refused", links_and_missing_paths_are_refused)
+            .requires(Need::Hull)
+            .requires(Need::Landlock),
         test("landlock/a_kernel_without_it_is_refused", a_kernel_without_it_is_refused).requires(Need::Hull),
     ]
 }
