@@ -19,6 +19,7 @@ mod deny;
 mod devices;
 mod events;
 mod exec;
+mod exhausted;
 mod explain;
 mod features;
 mod harness;
@@ -111,6 +112,7 @@ fn main() -> ExitCode {
         log::cases(),
         check::cases(),
         crash::cases(),
+        exhausted::cases(),
         apparmor::cases(),
         checkpoint::cases(),
         stress::cases(),

@@ -154,8 +154,16 @@ fn state_directory_is_the_owners(case: &mut Case) -> Result<()> {
     case.delete()
 }
 
-/// The state names a pid that another process has by now: it is told by its start time, and left alone.
+/// The state names a pid that another process has by now: it is told by its pidfd's inode, or where the kernel has none by
+/// its start time, and left alone.
 fn recycled_pid_is_not_hit(case: &mut Case) -> Result<()> {
+    for same_tick in [false, true] {
+        recycled_pid(case, same_tick)?;
+    }
+    Ok(())
+}
+
+fn recycled_pid(case: &mut Case, same_tick: bool) -> Result<()> {
     let init = case.args(["sleep", "60"]).up()?;
     case.verb(["kill", &case.id, "KILL"])?.ok()?;
     init.wait()?;
@@ -165,6 +173,11 @@ fn recycled_pid_is_not_hit(case: &mut Case) -> Result<()> {
     let path = case.root().join(&case.id).join("state.json");
     let mut state: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
     state["init"]["pid"] = json!(bystander.id());
+    if same_tick && !state["init"]["pidfd_inode"].is_null() {
+        let stat = kernel::read(format!("/proc/{}/stat", bystander.id()))?;
+        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+        state["init"]["start_time"] = json!(fields.split(' ').nth(19).unwrap_or_default().parse::<u64>()?);
+    }
     fs::write(&path, state.to_string())?;
     let mut verdict = Ok(());
     for verb in

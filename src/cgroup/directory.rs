@@ -68,11 +68,18 @@ impl Directory {
                 Err(errno) => return Err(Error::call(Step::Cgroup, "mkdirat", errno, subject())),
             };
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let child = openat(&fd, *name, flags, Mode::empty()).err_at(Step::Cgroup, "openat", subject)?;
-            if controllers.iter().any(|name| name == "cpuset") {
-                inherit_cpuset(&fd, &child, &full)?;
+            let opened = openat(&fd, *name, flags, Mode::empty()).err_at(Step::Cgroup, "openat", subject);
+            let filled = opened.and_then(|child| {
+                if controllers.iter().any(|name| name == "cpuset") {
+                    inherit_cpuset(&fd, &child, &full)?;
+                }
+                Ok(child)
+            });
+            if made && filled.is_err() {
+                // Nobody would know that it is there.
+                let _ = unlinkat(&fd, *name, AtFlags::REMOVEDIR);
             }
-            fd = child;
+            fd = filled?;
         }
         Ok((Directory { fd, path: full, controllers: controllers.to_vec(), v2 }, made))
     }
@@ -181,22 +188,16 @@ impl Directory {
     /// Removes the cgroup and those below it; missing is fine.
     pub fn remove(&self) -> Result<()> {
         let subject = || format!("remove the cgroup {}", show(&self.path));
-        let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name()) else { return Ok(()) };
-        let parent = match open_directory(parent) {
-            Ok(parent) => parent,
-            Err(Errno::NOENT) => return Ok(()),
-            Err(errno) => return Err(Error::call(Step::Cgroup, "open", errno, subject())),
-        };
-        // The plain case is one call; only what the payload nested makes it look inside.
-        match unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+        // The plain case is one call, and needs no descriptor; only what the payload nested makes it look inside.
+        match rustix::fs::rmdir(&self.path) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
             Err(Errno::BUSY | Errno::NOTEMPTY) => {}
-            Err(errno) => return Err(Error::call(Step::Cgroup, "unlinkat", errno, subject())),
+            Err(errno) => return Err(Error::call(Step::Cgroup, "rmdir", errno, subject())),
         }
         walk::remove_below(self.fd()).err_at(Step::Cgroup, "unlinkat", subject)?;
-        match unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+        match rustix::fs::rmdir(&self.path) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(Error::call(Step::Cgroup, "unlinkat", errno, subject())),
+            Err(errno) => Err(Error::call(Step::Cgroup, "rmdir", errno, subject())),
         }
     }
 

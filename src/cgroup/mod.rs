@@ -74,12 +74,12 @@ pub struct Handle {
 
 impl Handle {
     /// Makes the cgroups, or leaves that to systemd, which wants a process for it. One that is there already must be
-    /// empty and thawed.
-    pub fn create(plan: &Cgroup) -> Result<Handle> {
-        let mut handle = Handle { trees: Vec::with_capacity(plan.trees.len()), forgiving: plan.forgiving, unit: None };
+    /// empty and thawed. After an error `made` has those that were made so far, for the caller to remove.
+    pub fn create(plan: &Cgroup, made: &mut Option<Handle>) -> Result<()> {
+        let trees = Vec::with_capacity(plan.trees.len());
+        let handle = made.insert(Handle { trees, forgiving: plan.forgiving, unit: None });
         if plan.unit.is_some() {
-            systemd::check_unused(plan)?;
-            return Ok(handle);
+            return systemd::check_unused(plan);
         }
         // Beside v1 hierarchies v2 has only what limits need: peers refuse a host where it has more.
         let enable = Enable { needed: &plan.enable, all: plan.trees.iter().all(|tree| tree.v2) };
@@ -87,13 +87,10 @@ impl Handle {
             match Directory::create(&tree.mount, &tree.path, tree.v2, &tree.controllers, enable) {
                 Ok(directory) => handle.trees.push(directory),
                 Err(_) if plan.forgiving => {}
-                Err(error) => {
-                    let _ = handle.remove();
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(handle)
+        Ok(())
     }
 
     /// Opens the cgroups of a container that exists; those that have gone are left out.
@@ -280,6 +277,13 @@ impl Handle {
         })
     }
 
+    /// Whether processes wait for memory, since the limit is met and may not kill (v1, disableOOMKiller).
+    pub fn waits_for_memory(&self) -> bool {
+        let memory = self.trees.iter().find(|tree| !tree.v2 && tree.controllers.iter().any(|name| name == "memory"));
+        let text = memory.and_then(|tree| tree.read("memory.oom_control").ok()).unwrap_or_default();
+        ["oom_kill_disable 1", "under_oom 1"].iter().all(|line| text.lines().any(|have| have == *line))
+    }
+
     /// Kills what is left and removes the cgroups with all that the payload made in them; never a parent.
     pub fn remove(&self) -> Result<()> {
         self.remove_trees()?;
@@ -325,6 +329,9 @@ impl Handle {
 
 /// How a death by the memory limit is said.
 pub const NO_MEMORY: &str = "killed by the memory limit of its cgroup (out of memory)";
+
+/// And a wait that it never ends.
+pub const NO_KILLER: &str = "the memory limit of its cgroup is met, and disableOOMKiller forbids to end it";
 
 /// Whether the memory limit has killed a process of the container.
 pub fn had_no_memory(saved: &Saved) -> bool {

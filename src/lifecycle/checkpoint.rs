@@ -80,7 +80,7 @@ pub fn checkpoint(globals: &Globals, id: &str, options: &CheckpointOptions) -> R
     let dir = StateDir::open(&globals.root, id)?;
     dir.lock()?;
     let state = dir.load()?.ok_or_else(|| Error::status("container not running"))?;
-    match state.status() {
+    match state.status()? {
         Status::Running | Status::Paused => {}
         status => {
             return Err(Error::status(format!("a container that is {} cannot be checkpointed", status.as_str())));

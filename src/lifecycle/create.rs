@@ -33,7 +33,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{WaitIdOptions, waitid};
 
 use super::foreground::Stdio;
-use super::state::{Intent, NOTIFY_DIRECTORY, Process, Stage, State, StateDir, Status};
+use super::process::Process;
+use super::state::{Intent, NOTIFY_DIRECTORY, Stage, State, StateDir, Status};
 use super::sync::{self, Channel, Sync, pair, recv_packet};
 use super::{CreateOptions, Globals, engine, sdnotify};
 use crate::cgroup::{self, Handle};
@@ -51,6 +52,9 @@ use crate::steps::{self, hooks, intel_rdt, procfs::ProcFs};
 use crate::sys::clone::{Cloned, clone3, execve, exit_now};
 use crate::sys::shared::SharedPage;
 use crate::trace::{self, Side};
+
+/// How long init may be silent before it is asked whether it can go on at all.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Creates a container that waits for `start`.
 pub fn create(globals: &Globals, options: &CreateOptions) -> Result<()> {
@@ -145,7 +149,8 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     trace::step("1 state directory, start socket, socketpair");
     options.console_socket.as_deref().map_or(Ok(()), engine::check_console)?;
     let dir = StateDir::create(&globals.root, &plan.id)?;
-    let mut undo = Undo { dir: Some(dir), cgroup: None, rdt: None, child: None, net_devices: None, poststop: None };
+    let mut undo =
+        Undo { dir: Some(dir), cgroup: None, rdt: None, init: None, child: None, net_devices: None, poststop: None };
     let mut state = State::creating(&plan.id, intent(plan))?;
     undo.dir().store(&state)?;
     if plan.notify {
@@ -155,7 +160,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     let (channel, init_channel) = pair()?;
 
     trace::step("2 create the cgroup");
-    undo.cgroup = Some(Handle::create(&plan.cgroup)?);
+    Handle::create(&plan.cgroup, &mut undo.cgroup)?;
     if let Some(rdt) = &plan.intel_rdt {
         intel_rdt::create(rdt)?;
         undo.rdt.clone_from(&state.rdt);
@@ -179,10 +184,12 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(init_channel);
+    channel.set_patience(PATIENCE)?;
     drop(stdio);
-    undo.child = Some(pidfd);
+    undo.init = Some(pid);
+    let init = undo.child.insert(pidfd);
     back.go()?;
-    state.init = Some(Process::now(pid)?);
+    state.init = Some(Process::of(pid, init.as_fd())?);
 
     trace::step("5 v1 device rules, cgroup membership, id maps, attributes by pid");
     let cgroup = undo.cgroup.as_mut().expect("the cgroup is made before the clone");
@@ -635,7 +642,7 @@ fn clone_sources(plan: &Plan, undo: &Undo<'_>, unreachable: &[Source]) -> Result
 /// The state that hooks in init get: as setup's, with init's number on the host.
 fn init_state(plan: &Plan, host_pid: i32) -> Result<State> {
     let mut state = State::creating(&plan.id, intent(plan))?;
-    state.init = Some(Process { pid: host_pid, start_time: 0 });
+    state.init = Some(Process { pid: host_pid, start_time: 0, pidfd_inode: None });
     Ok(state)
 }
 
@@ -688,7 +695,10 @@ fn wait_for_start(channel: &Channel, listener: &OwnedFd) -> Result<Option<Start>
         }
         let outcome =
             SharedPage::map(fds.remove(0).as_fd()).err_at(Step::Sync, "mmap", || "share a page with start")?;
-        return Ok(Some(Start { outcome, trace: fds.pop(), connection }));
+        // A start that gave up while this process was stopped is none either.
+        if outcome.claim() {
+            return Ok(Some(Start { outcome, trace: fds.pop(), connection }));
+        }
     }
 }
 
@@ -723,11 +733,16 @@ fn check_rootfs(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// The next point that init says; its own error, or how it died, if it says none.
+/// The next point that init says; its own error, or how it died, if it says none, or why it never will.
 fn expect(channel: &Channel, undo: &Undo<'_>) -> Result<(Sync, Vec<OwnedFd>)> {
-    match channel.recv()? {
-        Some(point) => Ok(point),
-        None => Err(undo.how_init_died()),
+    loop {
+        match channel.recv() {
+            Ok(Some(point)) => return Ok(point),
+            Ok(None) => return Err(undo.how_init_died()),
+            // Hooks and mounts may take their time.
+            Err(error) if sync::timed_out(&error) => undo.why_init_hangs().map_or(Ok(()), Err)?,
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -741,6 +756,7 @@ struct Undo<'p> {
     dir: Option<StateDir>,
     cgroup: Option<Handle>,
     rdt: Option<intel_rdt::Saved>,
+    init: Option<i32>,
     child: Option<OwnedFd>,
     net_devices: Option<NetDevices>,
     poststop: Option<(&'p crate::plan::hooks::Hooks, Vec<u8>)>,
@@ -761,6 +777,20 @@ impl Undo<'_> {
         self.net_devices.take();
         self.poststop.take();
         (self.dir.take().expect("the state directory is made first"), self.child.take().expect("init was cloned"))
+    }
+
+    /// When init has been silent for a while: whether it can go on.
+    fn why_init_hangs(&self) -> Option<Error> {
+        let pid = self.init?;
+        if super::process::is_stopped(pid) {
+            let what = format!("init, process {pid}, is stopped by a signal before the container was created");
+            return Some(Error::host(Step::Sync, what));
+        }
+        if self.cgroup.as_ref().is_some_and(Handle::waits_for_memory) {
+            let what = format!("init, process {pid}, waits for memory before the container was created");
+            return Some(Error::host(Step::Sync, what).hint(cgroup::NO_KILLER));
+        }
+        None
     }
 
     /// From init's wait status and its cgroup's counters, when it left without a word.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::Globals;
+use super::process;
 use super::state::{State, StateDir, Status};
 use crate::cgroup::Handle;
 use crate::error::{ErrAt, Error, Result, Step};
@@ -31,13 +32,17 @@ pub fn delete(globals: &Globals, id: &str, force: bool) -> Result<()> {
         Ok(Some(state)) => state,
         // Killed before it wrote its intent: nothing but the directory was made.
         Ok(None) => return dir.remove(),
+        // It may be whole, and the container running.
+        Err(error) if matches!(error.errno, Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EIO)) => {
+            return Err(error);
+        }
         Err(error) if force => {
             crate::log::warn(error.to_string());
             return dir.remove();
         }
         Err(error) => return Err(error),
     };
-    let status = state.status();
+    let status = state.status()?;
     match status {
         Status::Stopped | Status::Created => {}
         _ if force => {}
@@ -57,8 +62,18 @@ pub fn remove(dir: &StateDir, state: &State) -> Result<()> {
     if state.host_mounts {
         unmount_beneath(&state.rootfs)?;
     }
-    run_poststop(dir, state);
-    dir.remove()
+    let gone = |error: Error| match error.errno {
+        Some(libc::EROFS | libc::EACCES | libc::EPERM) => {
+            error.hint("its processes and cgroups are gone; delete it again when this can be written")
+        }
+        _ => error,
+    };
+    if state.late_hooks {
+        // Hooks that have run cannot be written down: so they run only when the rest will work.
+        dir.remove_socket().map_err(gone)?;
+        run_poststop(dir, state);
+    }
+    dir.remove().map_err(gone)
 }
 
 fn kill_init(state: &State) -> Result<()> {
@@ -75,11 +90,27 @@ fn kill_init(state: &State) -> Result<()> {
     if ended {
         return Ok(());
     }
-    Err(Error::host(
-        Step::Kill,
-        format!("init, process {}, does not end {} s after SIGKILL", init.pid, PATIENCE.as_secs()),
-    )
-    .hint("it hangs in the kernel; try again later"))
+    let what = format!("init, process {}, does not end {} s after SIGKILL", init.pid, PATIENCE.as_secs());
+    Err(Error::host(Step::Kill, what).hint(match unreaped(init.pid) {
+        zombies if zombies.is_empty() => "it hangs in the kernel; try again later".to_owned(),
+        zombies => format!("the kernel waits until {} by its parent", zombies.join(", ")),
+    }))
+}
+
+/// Zombies of init's pid namespace that a process outside of it has to reap, say who asked for an exec: init ends after them.
+fn unreaped(init: i32) -> Vec<String> {
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let Some(own) = namespace(init) else { return Vec::new() };
+    let numbers = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    numbers
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|&pid| pid != init && namespace(pid).is_some_and(|other| other == own))
+        .filter_map(|pid| {
+            let parent = process::parent_of_zombie(pid)?;
+            let name = std::fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
+            Some(format!("process {pid}, a child of {parent} ({}), is reaped", name.trim_end()))
+        })
+        .collect()
 }
 
 /// A container without a mount namespace left its mounts on the host; the last one goes first.
@@ -104,9 +135,6 @@ fn unmount_beneath(rootfs: &Path) -> Result<()> {
 
 /// Their failures are warnings: the container is gone, whatever they say.
 fn run_poststop(dir: &StateDir, state: &State) {
-    if !state.late_hooks {
-        return;
-    }
     let Ok(text) = dir.load_config() else { return };
     let Ok(hooks) = load::parse(&text).and_then(|(spec, _)| Hooks::new(&spec)) else { return };
     let json = state.to_json(Status::Stopped);

@@ -100,8 +100,9 @@ pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}", std::process::id()));
     let temporary = path.with_file_name(name);
-    std::fs::write(&temporary, pid.to_string()).err_at(Step::State, "open", subject)?;
-    std::fs::rename(&temporary, path).err_at(Step::State, "rename", subject).inspect_err(|_| {
+    let written = std::fs::write(&temporary, pid.to_string()).err_at(Step::State, "write", subject);
+    written.and_then(|()| std::fs::rename(&temporary, path).err_at(Step::State, "rename", subject)).inspect_err(|_| {
+        // Also what a full disk has left of it.
         let _ = std::fs::remove_file(&temporary);
     })
 }

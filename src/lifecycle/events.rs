@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::Globals;
-use super::state::{Process, State, StateDir, Status};
+use super::process::Process;
+use super::state::{State, StateDir, Status};
 use crate::cgroup::Handle;
 use crate::cgroup::stats::Stats;
 use crate::cgroup::stats::rdt::{self, Rdt};
@@ -67,7 +68,8 @@ pub struct Source {
 
 impl Source {
     fn open(dir: &StateDir, state: &State) -> Result<Option<Source>> {
-        let Some(init) = state.init.filter(|_| !matches!(state.status(), Status::Stopped | Status::Creating)) else {
+        let status = state.status()?;
+        let Some(init) = state.init.filter(|_| !matches!(status, Status::Stopped | Status::Creating)) else {
             return Ok(None);
         };
         // Without resctrl the config is not worth reading again.

@@ -30,7 +30,8 @@ use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::foreground::{Foreground, Stdio};
-use super::state::{Process, State, StateDir, Status, has_executed};
+use super::process::{Process, has_executed};
+use super::state::{State, StateDir, Status};
 use super::sync::{self, Channel, Sync, pair};
 use super::{ExecOptions, Globals, engine, spawn};
 use crate::cgroup::{self, Handle, Places};
@@ -81,7 +82,7 @@ fn prepare(globals: &Globals, options: &ExecOptions) -> Result<Prepared> {
     )?;
     let dir = StateDir::open(&globals.root, &options.id)?;
     let state = dir.load()?.ok_or_else(|| refused(Status::Creating))?;
-    let status = state.status();
+    let status = state.status()?;
     match status {
         Status::Created | Status::Running => {}
         Status::Paused if options.ignore_paused => {}
@@ -233,7 +234,7 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
     let pidfd = child.defuse();
     let Some(foreground) = &mut foreground else { return Ok(0) };
     trace::step("15 wait for the program");
-    let status = foreground.attend(Process { pid, start_time: 0 }, &pidfd, terminal)?;
+    let status = foreground.attend(Process { pid, start_time: 0, pidfd_inode: None }, &pidfd, terminal)?;
     if prepared.frozen {
         // The execve came late: its error is still the answer.
         channel.recv()?;
@@ -263,7 +264,7 @@ fn joiner(prepared: &Prepared, ends: Ends) -> ! {
     };
     if filtered {
         // The filter may forbid sendmsg, but no plain write to memory.
-        page.store(&sync::packed(&error, crate::sys::shared::SIZE - 4));
+        page.store(&sync::packed(&error, crate::sys::shared::ROOM));
     } else {
         let _ = channel.send(&Sync::Failed(Box::new(error)), &[]);
     }

@@ -12,8 +12,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitOptions, wait};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
+use super::process::Process;
 use super::sdnotify::Waiting;
-use super::state::Process;
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::sys;
 

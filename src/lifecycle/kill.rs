@@ -14,13 +14,13 @@ pub fn kill(globals: &Globals, id: &str, signal: i32, all: bool) -> Result<()> {
     let not_running = || Error::status("container not running");
     let Some(state) = dir.load()? else { return Err(not_running()) };
     let whole_cgroup = signal == libc::SIGKILL && !state.own_pid_namespace;
-    if state.status() == Status::Stopped {
+    if state.status()? == Status::Stopped {
         if whole_cgroup {
             return Handle::open(&state.cgroup)?.kill();
         }
         return if all { Ok(()) } else { Err(not_running()) };
     }
-    let Some(init) = state.init else { return Err(not_running()) };
+    let Some(init) = state.init else { return Err(not_running().hint("it is still being created")) };
     let Some(pidfd) = init.open()? else {
         return if all { Ok(()) } else { Err(not_running()) };
     };

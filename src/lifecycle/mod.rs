@@ -14,6 +14,7 @@ pub mod foreground;
 pub mod kill;
 pub mod notify;
 pub mod pause;
+pub mod process;
 pub mod ps;
 pub mod restore;
 pub mod run;

@@ -1,6 +1,7 @@
 //! `pause` and `resume`: the freezer on and off, and nothing else: what is paused is read from the kernel.
 
 use super::Globals;
+use super::process::Process;
 use super::state::{State, StateDir, Status};
 use crate::cgroup::Handle;
 use crate::error::{Error, Result};
@@ -10,13 +11,13 @@ pub fn pause(globals: &Globals, id: &str) -> Result<()> {
     let (_dir, state) = locked(globals, id)?;
     let not_running = || Error::status("container not running");
     let state = state.ok_or_else(not_running)?;
-    if !matches!(state.status(), Status::Created | Status::Running) {
+    if !matches!(state.status()?, Status::Created | Status::Running) {
         return Err(not_running());
     }
     let cgroup = Handle::open(&state.cgroup)?;
     cgroup.freeze(true)?;
     // It ended meanwhile: nothing that is left of it may stay frozen, since no verb would thaw it.
-    if !state.init.is_some_and(|init| init.alive()) {
+    if !state.init.map_or(Ok(false), Process::alive)? {
         cgroup.freeze(false)?;
         return Err(not_running());
     }
@@ -27,7 +28,7 @@ pub fn pause(globals: &Globals, id: &str) -> Result<()> {
 pub fn resume(globals: &Globals, id: &str) -> Result<()> {
     let (_dir, state) = locked(globals, id)?;
     match state {
-        Some(state) if state.status() == Status::Paused => Handle::open(&state.cgroup)?.freeze(false),
+        Some(state) if state.status()? == Status::Paused => Handle::open(&state.cgroup)?.freeze(false),
         _ => Err(Error::status("container not paused")),
     }
 }

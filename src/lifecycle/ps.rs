@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use super::Globals;
-use super::state::{Process, StateDir};
+use super::process::{Process, parent_of};
+use super::state::StateDir;
 use crate::cgroup::Handle;
 use crate::error::{ErrAt, Result, Step};
 
@@ -20,9 +21,9 @@ pub fn processes(globals: &Globals, id: &str) -> Result<Vec<i32>> {
             return Ok(pids);
         }
     }
-    match state.init.filter(|init| init.alive()) {
-        Some(init) => relatives(init, state.own_pid_namespace),
-        None => Ok(Vec::new()),
+    match state.init {
+        Some(init) if init.alive()? => relatives(init, state.own_pid_namespace),
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -34,7 +35,7 @@ fn relatives(init: Process, own_pid_namespace: bool) -> Result<Vec<i32>> {
     let mut parents = HashMap::new();
     for entry in std::fs::read_dir("/proc").err_at(Step::State, "open", || "list the processes in /proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        if let Some(parent) = super::state::parent_of(pid) {
+        if let Some(parent) = parent_of(pid) {
             parents.insert(pid, parent);
         }
         if wanted.is_some() && namespace(pid) == wanted {

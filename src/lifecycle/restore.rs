@@ -9,7 +9,8 @@ use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
 use super::checkpoint::{CriuOptions, DESCRIPTORS, EXTERNAL_NAMESPACES, Files, common};
 use super::create::{Prepared, intent, prepare};
 use super::foreground::Foreground;
-use super::state::{Process, Stage, State, StateDir, Status};
+use super::process::Process;
+use super::state::{Stage, State, StateDir, Status};
 use super::{CreateOptions, Globals, delete, engine};
 use crate::cgroup::Handle;
 use crate::criu::protobuf::Writer;
@@ -69,7 +70,7 @@ fn make(
     let mut state = State::creating(&plan.id, intent(plan))?;
     made.dir.store(&state)?;
     made.dir.store_config(&prepared.text)?;
-    made.cgroup = Some(Handle::create(&plan.cgroup)?);
+    Handle::create(&plan.cgroup, &mut made.cgroup)?;
     if let Some(rdt) = &plan.intel_rdt {
         intel_rdt::create(rdt)?;
         made.rdt.clone_from(&state.rdt);
@@ -138,8 +139,9 @@ fn make(
     };
     criu.end();
 
-    let init = Process::now(pid)?;
-    let pidfd = init.open()?.ok_or_else(|| Error::host(Step::Criu, "restore by criu: the container ended at once"))?;
+    let ended = || Error::host(Step::Criu, "restore by criu: the container ended at once");
+    let pidfd = Process::now(pid)?.open()?.ok_or_else(ended)?;
+    let init = Process::of(pid, pidfd.as_fd())?;
     state.init = Some(init);
     state.stage = Stage::Restored;
     made.dir.store(&state)?;

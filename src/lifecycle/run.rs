@@ -38,7 +38,7 @@ fn create_and_start(globals: &Globals, options: &CreateOptions) -> Result<i32> {
     let ready = Waiting::open(&dir)?;
     trace::step("20 let init go, wait for its execve");
     let started = start::release(&dir, init, &pidfd).and_then(|()| {
-        dir.remove_socket();
+        let _ = dir.remove_socket();
         start::run_poststart(&state, &plan.hooks, &pidfd)
     });
     let result = match (started, foreground) {

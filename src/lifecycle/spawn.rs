@@ -29,7 +29,7 @@ fn limits_hint(error: Error) -> Error {
         return error.hint("a limit of /proc/sys/user/max_*_namespaces is reached, or namespaces nest too deep");
     }
     if error.is(Errno::AGAIN) {
-        return error.hint("a limit on processes is reached: pids.max of the cgroup, RLIMIT_NPROC or kernel.pid_max");
+        return error.hint(hooks::NO_PROCESSES);
     }
     if error.is(Errno::PERM) {
         return error.hint("not root: namespaces need a user namespace in /linux/namespaces with mappings: `hull spec --rootless` shows one, `--userns self` makes one");

@@ -5,22 +5,27 @@
 //! then tells a failure, and the kernel's flag PF_FORKNOEXEC tells a death before the execve from one after it.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::Globals;
+use super::process::{Process, has_executed, is_stopped};
 use super::sdnotify::Waiting;
-use super::state::{Process, State, StateDir, Status, has_executed};
+use super::state::{State, StateDir, Status};
 use super::sync::send_packet;
 use crate::cgroup;
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::hooks::Hooks;
 use crate::spec::load;
-use crate::steps::hooks::{self, Output};
+use crate::steps::hooks::{self, Output, to_timespec};
 use crate::sys::shared::SharedPage;
 use crate::trace::{self, Side};
+
+/// How long init may be silent before it is asked whether it is stopped.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts the program of a created container; an error of its execve comes back here.
 pub fn start(globals: &Globals, id: &str) -> Result<()> {
@@ -38,7 +43,7 @@ fn start_locked(globals: &Globals, id: &str) -> Result<()> {
     dir.lock()?;
     let state =
         dir.load()?.ok_or_else(|| Error::status("its create died on the way").hint("delete it with --force"))?;
-    match state.status() {
+    match state.status()? {
         Status::Created => {}
         Status::Creating => return Err(Error::status("cannot start a container that is still being created")),
         Status::Running => return Err(Error::status("cannot start an already running container")),
@@ -65,7 +70,7 @@ fn start_locked(globals: &Globals, id: &str) -> Result<()> {
         let died = error.step == Step::Exec && error.errno.is_none();
         if died && cgroup::had_no_memory(&state.cgroup) { error.hint(cgroup::NO_MEMORY) } else { error }
     })?;
-    dir.remove_socket();
+    let _ = dir.remove_socket();
     trace::step("poststart hooks");
     run_poststart(&state, &hooks, &pidfd)?;
     // Other verbs may work on the container before it is ready.
@@ -92,10 +97,16 @@ pub fn release(dir: &StateDir, init: Process, pidfd: &OwnedFd) -> Result<()> {
     send_packet(connection.as_fd(), b"start", &fds)?;
 
     // init's death ends the connection too, so this wait always ends; startContainer hooks may take their time.
+    let patience = to_timespec(PATIENCE);
     loop {
         let mut fds = vec![PollFd::new(&connection, PollFlags::IN)];
         fds.extend(hooks::can_be_polled(pidfd).then(|| PollFd::new(pidfd, PollFlags::IN)));
-        match poll(&mut fds, None) {
+        match poll(&mut fds, Some(&patience)) {
+            // It is not started twice: when it goes on, it sees that this start has given up.
+            Ok(0) if is_stopped(init.pid) && page.claim() => {
+                let what = format!("cannot start the container: init, process {}, is stopped by a signal", init.pid);
+                return Err(Error::status(what).hint("`hull kill` with the signal CONT lets it go on"));
+            }
             Ok(_) => {}
             Err(Errno::INTR) => continue,
             Err(errno) => return Err(Error::call(Step::Sync, "poll", errno, "wait for the program")),

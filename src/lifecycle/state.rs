@@ -9,12 +9,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use procfs_core::FromRead;
-use procfs_core::process::Stat;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::process::{Process, is_stopped};
 use crate::cgroup;
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::spec::load::Text;
@@ -27,10 +26,6 @@ const CONFIG: &str = "config.json";
 const SOCKET: &str = "start.sock";
 /// The directory that the container sees as /run/notify.
 pub const NOTIFY_DIRECTORY: &str = "notify";
-/// A flag of /proc/PID/stat: forked, and has not called execve yet (linux/sched.h).
-const PF_FORKNOEXEC: u32 = 0x40;
-/// Another of them: it is on its way out.
-const PF_EXITING: u32 = 0x4;
 /// How long a verb waits for another one that holds the container's lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -60,82 +55,6 @@ impl Status {
             Status::Stopped => "stopped",
         }
     }
-}
-
-/// A process that its number alone does not name: numbers are used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    /// Its number on the host.
-    pub pid: i32,
-    /// Clock ticks after boot at which it started (/proc/PID/stat, field 22).
-    pub start_time: u64,
-}
-
-impl Process {
-    /// The process of this number, as it is now.
-    pub fn now(pid: i32) -> Result<Process> {
-        let stat = read_stat(pid).ok_or_else(|| {
-            Error::call(Step::State, "open", Errno::NOENT, format!("read /proc/{pid}/stat: the process has gone"))
-        })?;
-        Ok(Process { pid, start_time: stat.starttime })
-    }
-
-    /// Its entry in /proc, while it is this very process and has not ended. A zombie whose other threads go on has not:
-    /// only its first thread did, say by a seccomp filter that kills threads.
-    fn stat(self) -> Option<Stat> {
-        let ended = |stat: &Stat| stat.state == 'X' || (stat.state == 'Z' && stat.num_threads <= 1);
-        read_stat(self.pid).filter(|stat| stat.starttime == self.start_time && !ended(stat))
-    }
-
-    /// Whether it has gone, or is about to: its namespaces cannot be joined any more.
-    pub fn ending(self) -> bool {
-        self.stat().is_none_or(|stat| stat.flags & PF_EXITING != 0)
-    }
-
-    /// Whether it is still there.
-    pub fn alive(self) -> bool {
-        self.stat().is_some()
-    }
-
-    /// A handle of this very process; None when it has gone.
-    pub fn open(self) -> Result<Option<OwnedFd>> {
-        let Some(pid) = rustix::process::Pid::from_raw(self.pid) else { return Ok(None) };
-        let pidfd = match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
-            Ok(pidfd) => pidfd,
-            Err(Errno::SRCH) => return Ok(None),
-            // A filter's answer: its directory in /proc names the process as surely.
-            Err(Errno::NOSYS | Errno::PERM) => {
-                match openat(CWD, format!("/proc/{}", self.pid), DIRECTORY, Mode::empty()) {
-                    Ok(directory) => directory,
-                    Err(Errno::NOENT) => return Ok(None),
-                    Err(errno) => {
-                        return Err(Error::call(Step::Kill, "open", errno, format!("find process {}", self.pid)));
-                    }
-                }
-            }
-            Err(errno) => {
-                return Err(Error::call(Step::Kill, "pidfd_open", errno, format!("find process {}", self.pid)));
-            }
-        };
-        // Checked after the handle is held: it cannot have changed hands since.
-        Ok(self.alive().then_some(pidfd))
-    }
-}
-
-fn read_stat(pid: i32) -> Option<Stat> {
-    let mut text = Vec::with_capacity(1024);
-    std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.read_to_end(&mut text).ok()?;
-    Stat::from_read(&text[..]).ok()
-}
-
-/// The parent of a process; None when the process has gone.
-pub fn parent_of(pid: i32) -> Option<i32> {
-    read_stat(pid).map(|stat| stat.ppid)
-}
-
-/// Whether a process that forked from hull has got past its execve: None when it has gone without a trace.
-pub fn has_executed(pid: i32) -> Option<bool> {
-    read_stat(pid).map(|stat| stat.flags & PF_FORKNOEXEC == 0)
 }
 
 /// How far `create` got.
@@ -229,7 +148,7 @@ impl State {
             version: VERSION,
             id: id.to_owned(),
             stage: Stage::Creating,
-            creator: Process::now(rustix::process::getpid().as_raw_nonzero().get())?,
+            creator: Process::own()?,
             init: None,
             bundle: intent.bundle,
             rootfs: intent.rootfs,
@@ -247,16 +166,19 @@ impl State {
         })
     }
 
-    /// What the container is doing.
-    pub fn status(&self) -> Status {
-        let alive = self.init.and_then(Process::stat);
-        match (self.stage, alive) {
-            (Stage::Creating, _) if self.creator.alive() => Status::Creating,
-            (Stage::Creating, _) | (_, None) => Status::Stopped,
-            (_, Some(_)) if cgroup::is_frozen(&self.cgroup) => Status::Paused,
-            (Stage::Created, Some(stat)) if stat.flags & PF_FORKNOEXEC != 0 => Status::Created,
-            (_, Some(_)) => Status::Running,
+    /// What the container is doing. An error where that cannot be found out: a container that is taken for stopped by
+    /// mistake would be deleted.
+    pub fn status(&self) -> Result<Status> {
+        if self.stage == Stage::Creating {
+            return Ok(if self.creator.alive()? { Status::Creating } else { Status::Stopped });
         }
+        let executed = self.init.map_or(Ok(None), Process::executed)?;
+        Ok(match (self.stage, executed) {
+            (_, None) => Status::Stopped,
+            (_, Some(_)) if cgroup::is_frozen(&self.cgroup) => Status::Paused,
+            (Stage::Created, Some(false)) => Status::Created,
+            (_, Some(_)) => Status::Running,
+        })
     }
 
     /// The state as hooks and seccomp agents get it (runtime.md#state).
@@ -322,7 +244,10 @@ impl StateDir {
             }
             Err(errno) => return Err(Error::call(Step::State, "mkdirat", errno, subject())),
         }
-        let fd = openat(&root_fd, id, DIRECTORY, Mode::empty()).err_at(Step::State, "openat", subject)?;
+        let opened = openat(&root_fd, id, DIRECTORY, Mode::empty()).err_at(Step::State, "openat", subject);
+        let fd = opened.inspect_err(|_| {
+            let _ = unlinkat(&root_fd, id, AtFlags::REMOVEDIR);
+        })?;
         let dir = StateDir { root: root_fd, fd, path, id: id.to_owned() };
         dir.lock()?;
         Ok(dir)
@@ -362,14 +287,34 @@ impl StateDir {
                 Err(Errno::INTR) => {}
                 Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
                 Err(errno @ Errno::WOULDBLOCK) => {
-                    return Err(Error::call(Step::State, "flock", errno, subject())
-                        .hint("another hull has worked on it for more than 10 s"));
+                    return Err(Error::call(Step::State, "flock", errno, subject()).hint(self.holder()));
                 }
                 Err(errno) => return Err(Error::call(Step::State, "flock", errno, subject())),
             }
         }
         let stat = rustix::fs::fstat(&self.fd).err_at(Step::State, "fstat", subject)?;
         if stat.st_nlink == 0 { Err(Error::missing(&self.id)) } else { Ok(()) }
+    }
+
+    /// Who has the lock, for a sentence: by /proc/locks (proc(5)), where a lock names its inode.
+    fn holder(&self) -> String {
+        let since = format!("has worked on it for more than {} s", LOCK_PATIENCE.as_secs());
+        let inode = format!(":{}", rustix::fs::fstat(&self.fd).map_or(0, |stat| stat.st_ino));
+        let table = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+        let pid = table.lines().find_map(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            match words[..] {
+                [_, "FLOCK", _, _, pid, file, ..] if file.ends_with(&inode) => {
+                    pid.parse::<i32>().ok().filter(|pid| *pid > 0)
+                }
+                _ => None,
+            }
+        });
+        match pid {
+            Some(pid) if is_stopped(pid) => format!("process {pid} {since}, and is stopped by a signal"),
+            Some(pid) => format!("process {pid} {since}"),
+            None => format!("another hull {since}"),
+        }
     }
 
     /// Reads state.json; None while `create` has not written the first one.
@@ -421,8 +366,8 @@ impl StateDir {
     }
 
     /// Removes the start socket, which serves once.
-    pub fn remove_socket(&self) {
-        let _ = unlinkat(&self.fd, SOCKET, AtFlags::empty());
+    pub fn remove_socket(&self) -> Result<()> {
+        self.unlink(SOCKET)
     }
 
     /// Makes the directory for the container's notify socket, which every user of the container may look into.
@@ -449,10 +394,7 @@ impl StateDir {
         let subject = || format!("remove the state directory {}", show(&self.path));
         // state.json last: until then `delete --force` still knows what there is.
         for name in [SOCKET, CONFIG, ".state.json", STATE] {
-            match unlinkat(&self.fd, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(Error::call(Step::State, "unlinkat", errno, subject())),
-            }
+            self.unlink(name)?;
         }
         let remove = || unlinkat(&self.root, self.id.as_str(), AtFlags::REMOVEDIR);
         let removed = match remove() {
@@ -466,6 +408,16 @@ impl StateDir {
         match removed {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(Error::call(Step::State, "unlinkat", errno, subject())),
+        }
+    }
+
+    fn unlink(&self, name: &str) -> Result<()> {
+        match unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => {
+                let subject = format!("remove the state directory {}", show(&self.path));
+                Err(Error::call(Step::State, "unlinkat", errno, subject))
+            }
         }
     }
 
@@ -533,7 +485,7 @@ pub struct Summary {
 /// One container by its id.
 pub fn summary(root: &Path, id: &str) -> Result<Summary> {
     let dir = StateDir::open(root, id)?;
-    Ok(summarize(id, dir.load()?))
+    summarize(id, dir.load()?)
 }
 
 /// The names of all containers beneath `root`, in order.
@@ -562,14 +514,14 @@ pub fn list(root: &Path) -> Result<Vec<Summary>> {
             crate::log::warn(error.to_string());
             None
         });
-        containers.push(summarize(&id, state));
+        containers.push(summarize(&id, state)?);
     }
     Ok(containers)
 }
 
-fn summarize(id: &str, state: Option<State>) -> Summary {
+fn summarize(id: &str, state: Option<State>) -> Result<Summary> {
     let Some(state) = state else {
-        return Summary {
+        return Ok(Summary {
             id: id.to_owned(),
             status: Status::Stopped,
             pid: 0,
@@ -578,10 +530,10 @@ fn summarize(id: &str, state: Option<State>) -> Summary {
             created: String::new(),
             owner: String::new(),
             annotations: Vec::new(),
-        };
+        });
     };
-    let status = state.status();
-    Summary {
+    let status = state.status()?;
+    Ok(Summary {
         id: id.to_owned(),
         status,
         pid: state.init.filter(|_| status != Status::Stopped).map_or(0, |init| init.pid),
@@ -590,7 +542,7 @@ fn summarize(id: &str, state: Option<State>) -> Summary {
         created: state.created,
         owner: user_name(state.owner),
         annotations: state.annotations,
-    }
+    })
 }
 
 /// The name of a user of the host, or `#uid`.

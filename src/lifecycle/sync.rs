@@ -39,7 +39,7 @@ pub enum Sync {
 
 /// One packet holds this much: an error sentence with long paths fits; what does not is cut off by [`Channel::send`].
 const PACKET: usize = 8 << 10;
-/// So many characters of a longer sentence: also in JSON, with escapes, fewer bytes than [`crate::sys::shared::SIZE`].
+/// So many characters of a longer sentence: also in JSON, with escapes, fewer bytes than [`crate::sys::shared::ROOM`].
 const MAX_SUBJECT: usize = 600;
 /// The kernel's bound on descriptors in one packet (SCM_MAX_FD).
 const MAX_FDS: usize = 253;
@@ -65,6 +65,15 @@ pub fn pair() -> Result<(Channel, Channel)> {
 }
 
 impl Channel {
+    /// A wait for the peer ends with EAGAIN after this time.
+    pub fn set_patience(&self, limit: std::time::Duration) -> Result<()> {
+        rustix::net::sockopt::set_socket_timeout(&self.0, rustix::net::sockopt::Timeout::Recv, Some(limit)).err_at(
+            Step::Sync,
+            "setsockopt(SO_RCVTIMEO)",
+            || "connect setup and init",
+        )
+    }
+
     /// Says a sync point, with descriptors; more than one packet can hold follow in packets of their own.
     pub fn send(&self, sync: &Sync, fds: &[BorrowedFd<'_>]) -> Result<()> {
         let mut body = serde_json::to_vec(&(sync, fds.len())).expect("sync points are plain data");
@@ -153,6 +162,11 @@ pub fn recv_packet(socket: BorrowedFd<'_>, buffer: &mut [u8], fds: &mut Vec<Owne
         }
     }
     Ok(received.bytes)
+}
+
+/// Whether [`Channel::recv`] has waited as long as it may. What the peer itself failed with may have the same errno.
+pub fn timed_out(error: &Error) -> bool {
+    error.step == Step::Sync && error.call == "recvmsg" && error.is(rustix::io::Errno::AGAIN)
 }
 
 /// The peer said something else than its column has here.

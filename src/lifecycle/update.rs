@@ -35,8 +35,11 @@ pub fn update(globals: &Globals, id: &str, options: &UpdateOptions) -> Result<()
     let mut resources = load::resources(&text)?;
     let dir = StateDir::open(&globals.root, id)?;
     dir.lock()?;
-    let state = dir.load()?.filter(|state| state.status() != Status::Stopped);
-    let state = state.ok_or_else(|| Error::status("container not running"))?;
+    let not_running = || Error::status("container not running");
+    let state = dir.load()?.ok_or_else(not_running)?;
+    if state.status()? == Status::Stopped {
+        return Err(not_running());
+    }
     let cgroup = Handle::open(&state.cgroup)?;
     complete(&mut resources, &cgroup);
     let host = HostFacts::probe(&Spec::default())?;

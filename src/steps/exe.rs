@@ -58,14 +58,18 @@ pub fn open_view() -> Result<View> {
         "open",
         || format!("open {SELF}"),
     )?;
-    if rustix::fs::fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SEALS)) || sys::exe::has_verity(file.as_fd())
-    {
+    if is_sealed(&file) || sys::exe::has_verity(file.as_fd()) {
         return Ok(View::Safe);
     }
     match read_only_view(CWD, SELF) {
         Ok(view) => Ok(View::ReadOnly(view)),
         Err(_) => Ok(View::ByInit),
     }
+}
+
+/// Whether it is a copy that [`sealed_copy`] made.
+fn is_sealed(file: &OwnedFd) -> bool {
+    rustix::fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SEALS))
 }
 
 /// Protects init, in its own namespaces. An error of step Executable with blame Host asks setup for [`again_from_copy`].
@@ -97,6 +101,11 @@ pub fn protect_early(view: View) -> Result<View> {
 /// from 3 on. Whatever comes back is an error.
 pub fn again_from_copy(error: Error, preserved: u32) -> Error {
     if error.step != Step::Executable || error.blame != Blame::Host {
+        return error;
+    }
+    // What fails in the copy, too, is no matter of protection: descriptors that ran out.
+    let file = rustix::fs::open(SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    if file.is_ok_and(|file| is_sealed(&file)) {
         return error;
     }
     match super::process::keep_preserved(preserved) {

@@ -10,11 +10,15 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, openat};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::hooks::{Hook, Hooks};
 
+/// What the kernel means when it makes no process (EAGAIN).
+pub const NO_PROCESSES: &str =
+    "a limit on processes is reached: pids.max of the cgroup, RLIMIT_NPROC or kernel.pid_max";
 /// So much of a hook's stderr is kept for the error.
 const STDERR_KEPT: usize = 2048;
 
@@ -61,7 +65,10 @@ pub fn run(kind: &str, hook: &Hook, state: &[u8], env: Option<&[String]>, output
         None => Stdio::null(),
     };
     command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).process_group(0);
-    let mut child = command.spawn().err_at(Step::Hook, "execve", subject)?;
+    let mut child = command
+        .spawn()
+        .err_at(Step::Hook, "execve", subject)
+        .map_err(|error| if error.is(Errno::AGAIN) { error.hint(NO_PROCESSES) } else { error })?;
     let deadline = hook.timeout.map(|timeout| Instant::now() + timeout);
     let stderr = attend(&mut child, state, deadline, output.stderr.as_ref()).map_err(|stop| match stop {
         Stop::Timeout => {
@@ -89,7 +96,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 enum Stop {
     Timeout,
-    Call(&'static str, rustix::io::Errno),
+    Call(&'static str, Errno),
 }
 
 /// Feeds stdin and collects stderr until the hook itself has ended; a grandchild that keeps the pipes open does not count.
@@ -104,7 +111,7 @@ fn attend(
     // again and again then whether it has ended.
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => Some(pidfd),
-        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => None,
+        Err(Errno::NOSYS | Errno::PERM) => None,
         Err(errno) => return Err(Stop::Call("pidfd_open", errno)),
     };
     let mut stdin = child.stdin.take();
@@ -136,7 +143,7 @@ fn attend(
             fds.push(PollFd::new(stdin, PollFlags::OUT));
         }
         match poll(&mut fds, timeout.map(to_timespec).as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Stop::Call("poll", errno)),
         }
         let ended = match &pidfd {
@@ -219,7 +226,7 @@ pub fn wait_end(pidfd: &OwnedFd, limit: Duration) -> rustix::io::Result<bool> {
         match poll(&mut fds, Some(&to_timespec(left))) {
             Ok(0) => return Ok(false),
             Ok(_) => return Ok(true),
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
     }

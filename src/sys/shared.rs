@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The size of the page.
 pub const SIZE: usize = 4096;
 
-/// A shared mapping of one page: a length, then that many bytes.
+/// What a message may have of it.
+pub const ROOM: usize = SIZE - 8;
+
+/// A shared mapping of one page: a length, that many bytes, and in its last word a claim.
 pub struct SharedPage(NonNull<u8>);
 
 impl SharedPage {
@@ -52,7 +55,7 @@ impl SharedPage {
 
     /// Stores a message: plain memory writes, which no seccomp filter can stop.
     pub fn store(&self, bytes: &[u8]) {
-        let len = bytes.len().min(SIZE - 4);
+        let len = bytes.len().min(ROOM);
         // SAFETY: the mapping is SIZE bytes long and lives as long as self; only this process writes it before it dies,
         // and the length is published after the bytes.
         unsafe {
@@ -61,12 +64,20 @@ impl SharedPage {
         }
     }
 
+    /// Takes what the page is about for this side, if no side has taken it yet: the first of them decides.
+    pub fn claim(&self) -> bool {
+        // SAFETY: the mapping is SIZE bytes long, page aligned, and lives as long as self; both sides use this word as an
+        // atomic only.
+        let claim = unsafe { AtomicU32::from_ptr(self.0.as_ptr().add(SIZE - 4).cast()) };
+        claim.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
     /// The message that the other side stored, if any.
     pub fn load(&self) -> Vec<u8> {
         // SAFETY: the mapping is SIZE bytes long; the length is clamped to it, whatever the other side wrote.
         unsafe {
             let len = AtomicU32::from_ptr(self.0.as_ptr().cast()).load(Ordering::Acquire) as usize;
-            let mut bytes = vec![0; len.min(SIZE - 4)];
+            let mut bytes = vec![0; len.min(ROOM)];
             std::ptr::copy_nonoverlapping(self.0.as_ptr().add(4), bytes.as_mut_ptr(), bytes.len());
             bytes
         }
