@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::harness::{Case, Need, Test, test};
+use crate::harness::{Case, Need, Test, runtime_under_test, test};
 use crate::kernel;
 
 pub fn cases() -> Vec<Test> {
@@ -27,6 +27,10 @@ pub fn cases() -> Vec<Test> {
         test("lifecycle/state_goes_from_created_to_stopped", state_goes_from_created_to_stopped)
             .peer("crun", "says: error opening file status"),
         test("lifecycle/list_table_json_quiet", list_table_json_quiet),
+        test("lifecycle/an_interrupted_run_leaves_nothing", an_interrupted_run_leaves_nothing),
+        test("lifecycle/output_goes_to_log_files", output_goes_to_log_files),
+        test("lifecycle/one_line_removes_all", one_line_removes_all),
+        test("lifecycle/a_broken_state_is_said_and_removed", a_broken_state_is_said_and_removed).requires(Need::Hull),
         test("lifecycle/an_empty_list_prints_null", an_empty_list_prints_null).peer("crun", "prints []"),
         test("lifecycle/delete_of_a_running_container_is_refused", delete_of_a_running_container_is_refused),
         test("lifecycle/delete_force_kills", delete_force_kills),
@@ -423,6 +427,89 @@ fn a_signal_to_run_reaches_the_program(case: &mut Case) -> Result<()> {
     let pid = rustix::process::Pid::from_raw(running.pid()).context("a pid")?;
     rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
     running.wait(Duration::from_secs(10))?.status(9)?.stdout_has("got").map(drop)
+}
+
+/// A program that is told to end by the signals of a terminal and of a service manager: `run` cleans up after it.
+fn an_interrupted_run_leaves_nothing(case: &mut Case) -> Result<()> {
+    use rustix::process::Signal;
+    case.script("trap 'exit 3' INT TERM; echo up; while :; do sleep 0.02; done").write_config()?;
+    let bundle = case.bundle();
+    for signal in [Signal::INT, Signal::TERM] {
+        let running = case.spawn(["run", "--bundle", &bundle.to_string_lossy(), &case.id])?;
+        kernel::eventually("the program runs", || running.output().contains("up"))?;
+        let pid = rustix::process::Pid::from_raw(running.pid()).context("a pid")?;
+        rustix::process::kill_process(pid, signal)?;
+        running.wait(Duration::from_secs(10))?.status(3).with_context(|| format!("{signal:?}"))?;
+        let left = case.leftovers();
+        ensure!(left.is_empty(), "after {signal:?} there is {left:?}");
+    }
+    Ok(())
+}
+
+fn output_goes_to_log_files(case: &mut Case) -> Result<()> {
+    case.script("echo out; echo err >&2; echo more").write_config()?;
+    let command = format!(
+        "exec \"$0\" --root {} run --bundle {} {} >{dir}/out.log 2>{dir}/err.log",
+        case.root().display(),
+        case.bundle().display(),
+        case.id,
+        dir = case.dir.display()
+    );
+    let status = std::process::Command::new("sh").args(["-c", &command]).arg(runtime_under_test()).status()?;
+    ensure!(status.success(), "{status}");
+    let [out, err] = ["out.log", "err.log"].map(|name| kernel::read(case.dir.join(name)));
+    let (out, err) = (out?, err?);
+    ensure!(out == "out\nmore\n" && err == "err\n", "the logs have {out:?} and {err:?}");
+    Ok(())
+}
+
+/// The line of docs/learn.md that removes all containers below a root, whatever they do.
+fn one_line_removes_all(case: &mut Case) -> Result<()> {
+    case.args(["sleep", "60"]);
+    let running = case.up()?;
+    let bundle = case.bundle();
+    let created = format!("{}-created", case.id);
+    case.verb(["create", "--bundle", &bundle.to_string_lossy(), &created])?.ok()?;
+    let line = "\"$0\" --root \"$1\" list -q | xargs -r -n 1 \"$0\" --root \"$1\" delete --force";
+    let output =
+        std::process::Command::new("sh").args(["-c", line]).arg(runtime_under_test()).arg(case.root()).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    kernel::eventually("the program has gone", || !kernel::alive(running.pid))?;
+    case.verb(["list", "-q"])?.ok()?.stdout_is("")?;
+    Ok(())
+}
+
+fn a_broken_state_is_said_and_removed(case: &mut Case) -> Result<()> {
+    case.args(["true"]);
+    case.up()?.wait()?;
+    kernel::eventually("it has stopped", || case.state().is_ok_and(|state| state["status"] == "stopped"))?;
+    // What is left of the file once it has been cut.
+    let file = case.root().join(&case.id).join("state.json");
+    let whole = fs::read(&file)?;
+    fs::write(&file, &whole[..whole.len() / 2])?;
+    for verb in ["state", "start", "delete"] {
+        case.verb([verb, &case.id])?
+            .refused()?
+            .one_sentence()?
+            .stderr_has("state.json")?
+            .stderr_has("delete --force")?;
+    }
+    // The others are still listed.
+    let other = format!("{}-b", case.id);
+    let bundle = case.bundle();
+    case.verb(["create", "--bundle", &bundle.to_string_lossy(), &other])?.ok()?;
+    case.verb(["list"])?.ok()?.stdout_has(&other)?;
+    // With the whole file back it is as before: nothing of the container was touched.
+    fs::write(&file, &whole)?;
+    case.status_is("stopped")?;
+    fs::write(&file, &whole[..whole.len() / 2])?;
+    case.verb(["delete", "--force", &case.id])?.ok()?.stderr_has("what of it runs")?;
+    ensure!(!case.root().join(&case.id).exists(), "the state is still there");
+    case.verb(["delete", "--force", &other])?.ok().map(drop)?;
+    for dir in kernel::cgroups_named(&case.id) {
+        fs::remove_dir(dir)?;
+    }
+    Ok(())
 }
 
 fn two_containers_do_not_disturb_each_other(case: &mut Case) -> Result<()> {

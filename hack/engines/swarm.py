@@ -20,7 +20,9 @@ class Node(Docker):
         self.work = f"/tmp/swarm/node{number}"
         self.address = f"10.99.0.{number}"
         name = f"node{number}"
-        self.prefix = ["nsenter", f"--net=/run/netns/{name}", "unshare", "--uts", "sh", "-c", f'hostname {name} && exec "$@"', "sh"]
+        # Both would name the namespaces of one network alike, in /run/docker.
+        script = f'hostname {name} && mkdir -p /run/docker && mount -t tmpfs tmpfs /run/docker && exec "$@"'
+        self.prefix = ["nsenter", f"--net=/run/netns/{name}", "unshare", "--uts", "--mount", "sh", "-c", script, "sh"]
         os.makedirs(self.work)
         for words in (["netns", "add", name], ["link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name],
                       ["link", "set", name, "master", "swarm0", "up"], ["-n", name, "link", "set", "lo", "up"],
@@ -84,6 +86,34 @@ def service(swarm):
     for node in swarm.nodes:
         pids = node.pids("sleep 100000")
         expect(len(pids), sum(name == f"node{node.number}" for name, _ in tasks), f"the processes on node{node.number}")
+
+
+@checks("tasks on both nodes are found by the service's name, and share the work")
+def discovery(swarm):
+    # Turns by DNS: a virtual address needs IPVS, which not every kernel has.
+    try:
+        swarm("network", "create", "--driver", "overlay", "--attachable", "app").ok()
+        swarm("service", "create", "--detach", "--name", "site", "--replicas", "2", "--replicas-max-per-node", "1", "--no-resolve-image",
+              "--network", "app", "--endpoint-mode", "dnsrr", "--stop-grace-period", "1s", image.NAME,
+              "sleep", "100000").ok()
+        tasks = swarm.running("site", 2)
+        expect({node for node, _ in tasks}, {"node1", "node2"}, "the nodes that run it")
+        swarm("run", "--detach", "--name", "client", "--network", "app", image.NAME, "sleep", "100").ok()
+
+        def addresses():
+            lines = swarm("exec", "client", "nslookup", "site", "127.0.0.11").stdout.split("Name:", 1)[-1].splitlines()
+            return [line.split()[-1] for line in lines if line.startswith("Address")]
+        found = eventually("both answer to the name", lambda: len(addresses()) == 2 and set(addresses()))
+        eventually("each comes first in its turn", lambda: addresses()[0] != addresses()[0])
+        for address in found:
+            eventually(f"{address} is reached", lambda: swarm("exec", "client", "ping", "-c", "1", "-W", "2", address).code == 0)
+        here = swarm("ps", "--quiet", "--filter", "name=site.").ok().stdout.split()
+        networks = json.loads(swarm("inspect", *here).ok().stdout)[0]["NetworkSettings"]["Networks"]
+        expect(len(found - {networks["app"]["IPAddress"]}), 1, "the number of those on the other node")
+    finally:
+        swarm("rm", "--force", "client")
+        swarm("service", "rm", "site")
+        eventually("the network is free", lambda: swarm("network", "rm", "app").code == 0 or "not found" in swarm("network", "inspect", "app").stderr.lower())
 
 
 @checks("the service is scaled to twenty, and back to six")

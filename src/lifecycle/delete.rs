@@ -37,7 +37,7 @@ pub fn delete(globals: &Globals, id: &str, force: bool) -> Result<()> {
             return Err(error);
         }
         Err(error) if force => {
-            crate::log::warn(error.to_string());
+            crate::log::warn(format!("{error}; what of it runs, and its cgroup, is not known and stays"));
             return dir.remove();
         }
         Err(error) => return Err(error),
