@@ -21,10 +21,10 @@ pub fn cases() -> Vec<Test> {
 }
 
 /// A profile of the case's own, which denies one file; it is gone when the value is.
-struct Profile(String);
+pub struct Profile(pub String);
 
 impl Profile {
-    fn load(case: &Case) -> Result<Profile> {
+    pub fn load(case: &Case) -> Result<Profile> {
         let name = format!("hullit-{}", case.id);
         let rules = "file, capability, network, signal, ptrace, deny /etc/passwd r,";
         let text = format!("profile {name} flags=(attach_disconnected,mediate_deleted) {{ {rules} }}\n");

@@ -19,7 +19,7 @@ pub fn cases() -> Vec<Test> {
         test("check/a_cgroup_with_processes", a_cgroup_with_processes).requires(Need::Root),
         test("check/a_systemd_that_is_not_there", a_systemd_that_is_not_there).requires(Need::Root),
         test("check/an_unreadable_bundle", an_unreadable_bundle),
-        test("doctor/looks_at_this_host", looks_at_this_host),
+        test("doctor/looks_at_this_host", looks_at_this_host).requires(Need::NoFilter),
         test("doctor/a_limit_of_0_is_found_with_its_cure", a_limit_of_0_is_found).requires(Need::Tool("unshare")),
     ]
     .into_iter()
@@ -105,7 +105,9 @@ fn warnings_only(case: &mut Case) -> Result<()> {
     let (path, bundle) = (log.to_string_lossy().into_owned(), case.bundle().to_string_lossy().into_owned());
     case.verb(["--log", &path, "run", "--bundle", &bundle, &case.id])?.ok()?;
     let logged = kernel::read(&log)?;
-    ensure!(logged.matches("/process/noNewPrivilege: unknown").count() == 1, "the log has {logged:?}");
+    // Where a filter has hull begin again from a copy in memory, it says it once more.
+    let times = if case.denied.is_some() { 1..=2 } else { 1..=1 };
+    ensure!(times.contains(&logged.matches("/process/noNewPrivilege: unknown").count()), "the log has {logged:?}");
     Ok(())
 }
 

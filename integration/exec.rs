@@ -1069,12 +1069,17 @@ fn a_frozen_joiner(case: &mut Case) -> Result<()> {
     let joined = detached(case, &["--ignore-paused"], &["true"])?;
     let exe = format!("/proc/{}/exe", joined.pid);
     let kept = rustix::fs::open(&*exe, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let by_path = File::options().write(true).open(&exe).map(drop);
+    // A sealed copy in memory can be opened, but not written to.
+    let write = |path: &str| {
+        use std::os::unix::fs::FileExt;
+        File::options().write(true).open(path).and_then(|file| file.write_at(b"x", 0))
+    };
+    let by_path = write(&exe);
     case.verb(["resume", &case.id])?.ok()?;
     kernel::eventually("the program ends", || !kernel::alive(joined.pid))?;
     joined.end();
-    let by_kept = File::options().write(true).open(format!("/proc/self/fd/{}", kept.as_raw_fd())).map(drop);
-    ensure!(by_path.is_err() && by_kept.is_err(), "the executable could be opened: {by_path:?}, later {by_kept:?}");
+    let by_kept = write(&format!("/proc/self/fd/{}", kept.as_raw_fd()));
+    ensure!(by_path.is_err() && by_kept.is_err(), "the executable was written: {by_path:?}, later {by_kept:?}");
     ensure!(fs::read(&runtime)? == before, "the executable has changed");
     case.delete()
 }

@@ -68,6 +68,10 @@ pub enum Need {
     CriuFeature(&'static str),
     /// systemd as process 1 and the bus of the caller's manager.
     Systemd,
+    /// A system call that nothing stands in for: HULL_TEST_DENY must not refuse it.
+    Call(&'static str),
+    /// No filter around the runtime: the case counts filters, or asks what the host has.
+    NoFilter,
 }
 
 /// A named case, what it needs, and which peers are known to behave differently.
@@ -208,6 +212,17 @@ impl Suite {
                 };
                 let there = Path::new("/run/systemd/system").is_dir() && bus.exists();
                 (!there).then(|| "no systemd runs here (hack/vm has one)".to_owned())
+            }
+            Need::Call(name) => {
+                let denied = env::var("HULL_TEST_DENY").unwrap_or_default();
+                let calls = denied.split_once(':').map_or("", |(calls, _)| calls);
+                calls
+                    .split(',')
+                    .any(|call| call == name)
+                    .then(|| format!("nothing stands in for {name}, which {denied} refuses"))
+            }
+            Need::NoFilter => {
+                env::var("HULL_TEST_DENY").ok().map(|denied| format!("is not for a runtime in a filter ({denied})"))
             }
             Need::Gcc32 => (!can_compile_32_bit()).then(|| "no compiler makes 32-bit programs here".to_owned()),
         }

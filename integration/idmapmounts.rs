@@ -20,7 +20,12 @@ pub fn cases() -> Vec<Test> {
         test("idmap/what_cannot_be_mapped_is_refused", what_cannot_be_mapped_is_refused),
     ]
     .into_iter()
-    .map(|test| test.requires(Need::Root).peer("*", "newer than the peer"))
+    .map(|test| {
+        test.requires(Need::Root)
+            .requires(Need::Call("mount_setattr"))
+            .requires(Need::Call("open_tree"))
+            .peer("*", "newer than the peer")
+    })
     .collect()
 }
 

@@ -43,7 +43,7 @@ fn manager(case: &mut Case) -> Result<(UnixDatagram, PathBuf)> {
 /// Writes to the socket as a daemon does, then goes on.
 const DAEMON: &str = "import os, socket, time; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); \
     s.connect(os.environ['NOTIFY_SOCKET']); s.send(b'STATUS=early'); time.sleep(0.3); \
-    s.send(b'STATUS=up\\nREADY=1'); print(os.environ['NOTIFY_SOCKET'], flush=True); time.sleep(WAIT)";
+    print(os.environ['NOTIFY_SOCKET'], flush=True); s.send(b'STATUS=up\\nREADY=1'); time.sleep(WAIT)";
 
 fn hears(manager: &UnixDatagram) -> Result<String> {
     let mut buffer = [0; 256];

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -46,7 +47,7 @@ fn with_and_without_mounts(case: &mut Case, mut try_it: impl FnMut(&mut Case, &s
 
 /// Also CVE-2026-47766.
 fn dev_is_a_link(case: &mut Case) -> Result<()> {
-    let decoy = Decoy::new(case)?;
+    let decoy = Decoy::bare(case)?;
     let dev = case.rootfs().join("dev");
     fs::remove_dir(&dev)?;
     let up = "../../../../../../../../..";
@@ -73,15 +74,37 @@ fn dev_is_a_link(case: &mut Case) -> Result<()> {
     Ok(())
 }
 
-fn links_in_dev(case: &mut Case) -> Result<()> {
-    let decoy = Decoy::new(case)?;
-    let names =
-        ["null", "zero", "full", "random", "urandom", "tty", "console", "ptmx", "fd", "stdin", "stdout", "core"];
+/// The two places of a /dev that the attacker filled: the image's, where nothing is mounted, and a volume's.
+fn hostile_devs(case: &mut Case) -> Result<[(PathBuf, serde_json::Value); 2]> {
     without_mounts(case, "/dev");
     case.set("/root/readonly", json!(false));
+    let bare = case.config.clone();
+    let volume = case.dir.join("volume");
+    fs::create_dir(&volume)?;
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&volume, Some(100_000), Some(100_000))?;
+        fs::set_permissions(&volume, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+    }
+    case.mount(json!({"destination": "/dev", "type": "bind", "source": volume, "options": ["bind"]}));
+    let bound = std::mem::replace(&mut case.config, bare.clone());
+    Ok([(case.rootfs().join("dev"), bare), (volume, bound)])
+}
+
+fn links_in_dev(case: &mut Case) -> Result<()> {
+    let decoy = Decoy::new(case)?;
+    for (dev, config) in hostile_devs(case)? {
+        case.config = config;
+        links_in(case, &decoy, &dev)?;
+    }
+    Ok(())
+}
+
+fn links_in(case: &Case, decoy: &Decoy, dev: &Path) -> Result<()> {
+    let names =
+        ["null", "zero", "full", "random", "urandom", "tty", "console", "ptmx", "fd", "stdin", "stdout", "core"];
     for target in [decoy.path.join("null"), decoy.path.join("missing")] {
         for name in names {
-            let path = case.rootfs().join("dev").join(name);
+            let path = dev.join(name);
             let _ = fs::remove_file(&path);
             symlink(&target, &path)?;
         }
@@ -89,9 +112,9 @@ fn links_in_dev(case: &mut Case) -> Result<()> {
         // One at a time: the first that is refused hides the others.
         for name in names {
             for other in names {
-                let _ = fs::remove_file(case.rootfs().join("dev").join(other));
+                let _ = fs::remove_file(dev.join(other));
             }
-            symlink(&target, case.rootfs().join("dev").join(name))?;
+            symlink(&target, dev.join(name))?;
             attack(case, &[], |_, _| decoy.unchanged(&format!("/dev/{name} -> {}", target.display())))?;
             decoy.unchanged(name)?;
         }
@@ -101,7 +124,7 @@ fn links_in_dev(case: &mut Case) -> Result<()> {
 
 /// A second container swaps the rootfs's /dev for a link to the host while nodes are made in it.
 fn dev_is_swapped(case: &mut Case) -> Result<()> {
-    let decoy = Decoy::new(case)?;
+    let decoy = Decoy::bare(case)?;
     let rootfs = case.rootfs();
     symlink(&decoy.path, rootfs.join("dev-link"))?;
     without_mounts(case, "/dev");
@@ -132,22 +155,21 @@ fn console_options(case: &Case) -> Result<(UnixListener, String)> {
 
 fn console_is_a_link(case: &mut Case) -> Result<()> {
     let decoy = Decoy::new(case)?;
-    case.set("/process/terminal", json!(true)).set("/root/readonly", json!(false));
-    case.edit(|config| {
-        // devpts stays, so that there is a terminal to bind.
-        let list = config["mounts"].as_array_mut().expect("a list");
-        list.retain(|mount| {
-            let path = mount["destination"].as_str().unwrap_or_default();
-            !path.starts_with("/dev") || path == "/dev/pts"
-        });
-    });
-    let console = case.rootfs().join("dev/console");
-    for target in ["missing", "null", "below/missing"] {
-        symlink(decoy.path.join(target), &console)?;
-        let (_listener, path) = console_options(case)?;
-        attack(case, &["--console-socket", &path], |_, _| decoy.unchanged(&format!("/dev/console -> {target}")))?;
-        decoy.unchanged(&format!("/dev/console -> {target}, after delete"))?;
-        let _ = fs::remove_file(&console);
+    case.set("/process/terminal", json!(true));
+    let mounts = case.config["mounts"].as_array().cloned().unwrap_or_default();
+    // devpts comes back, so that there is a terminal to bind.
+    let devpts = mounts.into_iter().find(|mount| mount["destination"] == "/dev/pts").expect("a mount of devpts");
+    for (dev, config) in hostile_devs(case)? {
+        case.config = config;
+        case.mount(devpts.clone());
+        let console = dev.join("console");
+        for target in ["missing", "null", "below/missing"] {
+            symlink(decoy.path.join(target), &console)?;
+            let (_listener, path) = console_options(case)?;
+            attack(case, &["--console-socket", &path], |_, _| decoy.unchanged(&format!("/dev/console -> {target}")))?;
+            decoy.unchanged(&format!("/dev/console -> {target}, after delete"))?;
+            let _ = fs::remove_file(&console);
+        }
     }
     Ok(())
 }
@@ -159,20 +181,24 @@ fn null_is_a_link(case: &mut Case) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         case.set("/process/user", json!({"uid": 0, "gid": 0}));
     }
-    without_mounts(case, "/dev");
     fs::write(case.rootfs().join("mnt/file"), "")?;
-    symlink("/mnt/file", case.rootfs().join("dev/null"))?;
-    case.mount(json!({"destination": "/mnt/file", "type": "bind", "source": decoy.path.join("null"),
-                      "options": ["bind", "rw"]}));
-    attack(case, &[], |_, _| decoy.unchanged("/dev/null -> a file of the host"))?;
-    super::ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    // On pipes: cat has one at its stdout while `run` has pipes at both ends.
-    case.before = "exec </dev/null".to_owned();
-    case.args(["true"]).run()?;
-    decoy.unchanged("/dev/null -> a file of the host, run")
+    for (dev, config) in hostile_devs(case)? {
+        case.config = config;
+        symlink("/mnt/file", dev.join("null"))?;
+        case.mount(json!({"destination": "/mnt/file", "type": "bind", "source": decoy.path.join("null"),
+                          "options": ["bind", "rw"]}));
+        attack(case, &[], |_, _| decoy.unchanged("/dev/null -> a file of the host"))?;
+        super::ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        // On pipes: cat has one at its stdout while `run` has pipes at both ends.
+        case.before = "exec </dev/null".to_owned();
+        case.args(["true"]).run()?;
+        decoy.unchanged("/dev/null -> a file of the host, run")?;
+    }
+    Ok(())
 }
 
-/// /dev/pts of a shared volume is exchanged for a directory whose `0` and `ptmx` are links, while a terminal is made.
+/// /dev/pts of a shared volume is exchanged for a directory whose `0` and `ptmx` are links, while a terminal is made:
+/// to a file of the kernel's that the container may not write to, and is to be given as its console.
 fn terminal_is_swapped(case: &mut Case) -> Result<()> {
     let decoy = Decoy::new(case)?;
     case.set("/process/terminal", json!(true)).set("/root/readonly", json!(false));
@@ -187,7 +213,7 @@ fn terminal_is_swapped(case: &mut Case) -> Result<()> {
     fs::create_dir(dev.join("pts"))?;
     fs::create_dir(dev.join("other"))?;
     for name in ["0", "1", "2"] {
-        symlink(decoy.path.join("null"), dev.join("other").join(name))?;
+        symlink("/proc/sys/kernel/core_pattern", dev.join("other").join(name))?;
     }
     symlink(decoy.path.join("secret"), dev.join("other/ptmx"))?;
     let mut made = 0;

@@ -25,12 +25,35 @@ pub fn cases() -> Vec<Test> {
             .requires(Need::Root)
             .requires(Need::Tool("gcc")),
         test("security/a_created_init_has_the_programs_capabilities", created_capabilities),
+        test("security/a_created_init_has_the_programs_capabilities/userns", |case| {
+            created_capabilities(case.user_namespace()?)
+        })
+        .requires(Need::Root),
         exec("security/CVE-2022-29162/capabilities_of_exec", capabilities_of_exec),
+        exec("security/CVE-2022-29162/capabilities_of_exec/userns", |case| {
+            capabilities_of_exec(case.user_namespace()?)
+        })
+        .requires(Need::Root),
         exec("security/CVE-2024-21626/the_cwd_of_exec_is_a_descriptor", cwd_of_exec),
+        exec("security/CVE-2024-21626/the_cwd_of_exec_is_a_descriptor/userns", |case| {
+            cwd_of_exec(case.user_namespace()?)
+        })
+        .requires(Need::Root),
         exec("security/CVE-2026-30892/a_user_that_is_no_number", user_of_exec).requires(Need::Root),
         exec("security/CVE-2016-3697/a_user_of_exec_whose_name_is_a_number", numeric_user_of_exec).requires(Need::Root),
         exec("security/CVE-2026-78408/no_descriptor_of_exec_leaks", descriptors_of_exec).requires(Need::Tool("gcc")),
+        exec("security/CVE-2026-78408/no_descriptor_of_exec_leaks/userns", |case| {
+            descriptors_of_exec(case.user_namespace()?)
+        })
+        .requires(Need::Root)
+        .requires(Need::Tool("gcc")),
+        exec("security/runc-5474/preserve_fds_of_exec", preserve_fds_of_exec),
+        exec("security/a_failing_execve_is_a_plain_error", failing_execve),
+        exec("security/a_failing_execve_is_a_plain_error/userns", |case| failing_execve(case.user_namespace()?))
+            .requires(Need::Root),
         exec("security/exec_keeps_the_containers_limits", limits_of_exec),
+        exec("security/exec_keeps_the_containers_limits/userns", |case| limits_of_exec(case.user_namespace()?))
+            .requires(Need::Root),
         exec("security/exec_cgroup_stays_in_the_container", cgroup_of_exec).requires(Need::Root),
     ]
 }
@@ -200,8 +223,69 @@ fn descriptors_of_exec(case: &mut Case) -> Result<()> {
     case.delete()
 }
 
+/// Numbers that were not passed are the runtime's own by then; one that was passed is the very one.
+fn preserve_fds_of_exec(case: &mut Case) -> Result<()> {
+    case.args(["sleep", "60"]).up()?;
+    for (before, count) in [("", "3"), ("exec 3</dev/null", "3"), ("exec 4</dev/null", "1")] {
+        case.before = before.to_owned();
+        let output = exec(case, &["--preserve-fds", count], &["sh", "-c", "ls -l /proc/self/fd"])?;
+        if output.status == 0 {
+            return escaped(format!("exec --preserve-fds={count} with {before:?} gave {:?}", output.stdout));
+        }
+        ensure!(output.stderr.to_lowercase().contains("fd") || case.peer.is_some(), "it says {:?}", output.stderr);
+    }
+    fs::write(case.dir.join("passed"), "passed\n")?;
+    case.before = "exec 3<passed 4</".to_owned();
+    let output = exec(case, &["--preserve-fds", "1"], &["sh", "-c", "cat <&3; [ -e /proc/self/fd/4 ] || echo end"])?;
+    output.ok()?.stdout_is("passed\nend\n")?;
+    case.before = String::new();
+    case.delete()
+}
+
+/// When the program cannot be executed, all descriptors are closed, and there is no /proc: the error is told all the same,
+/// and it is execve's own.
+fn failing_execve(case: &mut Case) -> Result<()> {
+    super::without_mounts(case, "/proc");
+    case.set("/linux/maskedPaths", json!([])).set("/linux/readonlyPaths", json!([]));
+    let files: [(&str, &[u8], &str); 3] = [
+        ("nothing", b"no program\n", "exec format error"),
+        ("script", b"#!/no/such/interpreter\n", "no such file"),
+        ("foreign", b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xff\xff", "exec format error"),
+    ];
+    for (name, content, _) in files {
+        fs::write(case.rootfs().join("bin").join(name), content)?;
+        fs::set_permissions(case.rootfs().join("bin").join(name), PermissionsExt::from_mode(0o755))?;
+    }
+    let judge = |output: Output, words: &str| {
+        ensure!(output.status != 0, "it gave status 0");
+        let output = output.stderr_has(words)?;
+        if case.peer.is_none() { output.one_sentence().map(drop) } else { Ok(()) }
+    };
+    for (name, _, words) in files {
+        case.config["process"]["args"] = json!([format!("/bin/{name}")]);
+        ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        judge(case.run()?, words)?;
+    }
+    case.config["process"]["args"] = json!(["sleep", "60"]);
+    case.up()?;
+    for (name, _, words) in files {
+        judge(exec(case, &[], &[&format!("/bin/{name}")])?, words)?;
+    }
+    case.delete()
+}
+
 /// Masks, read-only paths, the filter and no_new_privs hold for what joins later, too.
 fn limits_of_exec(case: &mut Case) -> Result<()> {
+    // First without a filter, which would not load without no_new_privs.
+    let init = case.args(["sleep", "60"]).up()?;
+    ensure!(kernel::status(init.pid, "NoNewPrivs")? == "1", "the program may gain privileges");
+    for options in [vec![], vec!["--cap", "CAP_CHOWN"], vec!["--user", "0:0"]] {
+        let output = exec(case, &options, &["grep", "NoNewPrivs", "/proc/self/status"])?.ok()?;
+        if output.stdout != "NoNewPrivs:\t1\n" {
+            return escaped(format!("exec {options:?} has {:?}", output.stdout));
+        }
+    }
+    case.delete()?;
     case.set(
         "/linux/seccomp",
         json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],

@@ -60,7 +60,8 @@ impl Copy {
     fn of(case: &mut Case) -> Result<Copy> {
         let path = case.dir.join(case.runtime.file_name().context("a file")?);
         fs::copy(&case.runtime, &path)?;
-        fs::set_permissions(&path, PermissionsExt::from_mode(0o755))?;
+        // Its mode protects nothing: root of a user namespace may write to it, too, if only it can open it.
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o777))?;
         case.runtime.clone_from(&path);
         let meta = fs::metadata(&path)?;
         Ok(Copy { bytes: fs::read(&path)?, identity: [meta.dev().to_string(), meta.ino().to_string()], path })
@@ -91,12 +92,22 @@ fn program_is_the_runtime(case: &mut Case) -> Result<()> {
             0 => case.pid()?,
             _ => continue,
         };
-        case.verb(["start", &case.id])?;
+        // The descriptor is kept until nobody runs the file any more, which alone would forbid to write to it (ETXTBSY).
         let exe = format!("/proc/{init}/exe");
+        let kept = rustix::fs::open(&exe, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
+        case.verb(["start", &case.id])?;
         if fs::metadata(&exe).is_ok_and(|meta| copy.identity[1] == meta.ino().to_string()) {
             writable(&exe, &copy)?;
         }
         case.delete()?;
+        if let Ok(kept) = kept {
+            use std::os::fd::AsRawFd;
+            kernel::eventually("init is gone", || !kernel::alive(init))?;
+            let path = format!("/proc/self/fd/{}", kept.as_raw_fd());
+            if same_file(&path, &copy) && fs::File::options().write(true).open(&path).is_ok() {
+                return escaped(format!("{args:?}: a descriptor of init's executable could be opened for writing"));
+            }
+        }
     }
     Ok(())
 }

@@ -180,11 +180,19 @@ fn recycled_pid(case: &mut Case, same_tick: bool) -> Result<()> {
     }
     fs::write(&path, state.to_string())?;
     let mut verdict = Ok(());
-    for verb in
-        [vec!["kill", &case.id, "KILL"], vec!["kill", "--all", &case.id, "KILL"], vec!["delete", "--force", &case.id]]
-    {
+    for verb in [
+        vec!["exec", &case.id, "/bin/true"],
+        vec!["pause", &case.id],
+        vec!["kill", &case.id, "KILL"],
+        vec!["kill", "--all", &case.id, "KILL"],
+        vec!["delete", "--force", &case.id],
+    ] {
         super::ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let _ = case.verb(&verb)?;
+        let output = case.verb(&verb)?;
+        if verb[0] == "exec" && !output.stderr.contains("not running") {
+            verdict = escaped(format!("exec went to a process that took over the number: {:?}", output.stderr));
+            break;
+        }
         if bystander.try_wait()?.is_some() {
             verdict = escaped(format!("{verb:?} hit a process that took over the number"));
             break;

@@ -136,6 +136,14 @@ impl Decoy {
         Ok(Decoy { path, before })
     }
 
+    /// One without the names that are in /dev: what would be made there is not refused for what is there already.
+    fn bare(case: &Case) -> Result<Decoy> {
+        let Decoy { path, .. } = Decoy::new(case)?;
+        fs::remove_file(path.join("null"))?;
+        let before = Decoy::look(&path)?;
+        Ok(Decoy { path, before })
+    }
+
     fn look(path: &Path) -> Result<BTreeMap<PathBuf, String>> {
         let mut found = BTreeMap::new();
         let meta = fs::symlink_metadata(path)?;

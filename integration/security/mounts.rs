@@ -33,10 +33,20 @@ pub fn cases() -> Vec<Test> {
         })
         .requires(Need::Root),
         test("security/CVE-2024-45310/files_that_are_made_while_swapped", swapped_mkfile),
+        test("security/CVE-2024-45310/files_that_are_made_while_swapped/userns", |case| {
+            swapped_mkfile(case.user_namespace()?)
+        })
+        .requires(Need::Root),
         test("security/CVE-2025-24965/files_of_the_rootfs_that_are_links", linked_files),
         test("security/CVE-2021-43784/lengths_beyond_64_KiB", lengths),
         test("security/runc-1.5.3/no_mount_namespace_leaves_propagation", no_mount_namespace).requires(Need::Root),
+        test("security/mounts_stay_in_the_container", mounts_stay).requires(Need::Root),
+        test("security/mounts_stay_in_the_container/userns", |case| mounts_stay(case.user_namespace()?))
+            .requires(Need::Root),
         test("security/a_working_directory_behind_links", linked_cwd),
+        test("security/a_working_directory_behind_links/userns", |case| linked_cwd(case.user_namespace()?))
+            .requires(Need::Root),
+        test("security/a_cgroups_path_stays_in_the_hierarchy", cgroups_path).requires(Need::Root),
     ]
 }
 
@@ -263,6 +273,17 @@ fn no_mount_namespace(case: &mut Case) -> Result<()> {
     case.without_namespace("mount");
     case.set("/root/readonly", json!(false));
     case.set("/linux/maskedPaths", json!([])).set("/linux/readonlyPaths", json!([]));
+    hosts_mounts_stay(case, &[None, Some("private"), Some("slave"), Some("rprivate"), Some("shared")])
+}
+
+/// The same host, and a container with a mount namespace: whatever it mounts, it mounts in there. With `shared` the
+/// config asks for more, but not for mounts on the host's side of the root file system.
+fn mounts_stay(case: &mut Case) -> Result<()> {
+    case.set("/root/readonly", json!(false));
+    hosts_mounts_stay(case, &[None, Some("private"), Some("rslave"), Some("rshared")])
+}
+
+fn hosts_mounts_stay(case: &mut Case, propagations: &[Option<&str>]) -> Result<()> {
     let wrapper = case.dir.join("wrapper");
     let runtime = case.runtime.display();
     let script = format!(
@@ -273,7 +294,7 @@ fn no_mount_namespace(case: &mut Case) -> Result<()> {
     fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     case.runtime = wrapper;
     let mut made = 0;
-    for propagation in [None, Some("private"), Some("slave"), Some("rprivate"), Some("shared")] {
+    for propagation in propagations {
         if let Some(propagation) = propagation {
             case.set("/linux/rootfsPropagation", json!(propagation));
         }
@@ -288,6 +309,19 @@ fn no_mount_namespace(case: &mut Case) -> Result<()> {
         made += u32::from(output.status == 0);
     }
     ensure!(made > 0, "every one was refused: nothing was tried");
+    Ok(())
+}
+
+/// A path of cgroups that climbs out of the hierarchy makes no directory elsewhere, and removes none.
+fn cgroups_path(case: &mut Case) -> Result<()> {
+    let decoy = Decoy::new(case)?;
+    let up = "../../../../../../../../../..";
+    let [made, there] = ["new/group", "below"].map(|name| format!("{up}{}/{name}", decoy.path.display()));
+    for path in [made.clone(), there.clone(), format!("/{made}"), format!("/x/{there}"), format!("/{up}")] {
+        case.set("/linux/cgroupsPath", json!(path));
+        attack(case, &[], |_, _| decoy.unchanged(&format!("cgroupsPath {path}")))?;
+        decoy.unchanged(&format!("cgroupsPath {path}, after delete"))?;
+    }
     Ok(())
 }
 

@@ -7,7 +7,9 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::{Decoy, Swapper, attack, escaped, rounds, without_mounts};
+use crate::apparmor::Profile;
 use crate::harness::{Case, Need, Test, test};
+use crate::kernel;
 
 pub fn cases() -> Vec<Test> {
     vec![
@@ -15,11 +17,22 @@ pub fn cases() -> Vec<Test> {
         test("security/CVE-2019-16884/a_volume_over_proc/userns", |case| volume_over_proc(case.user_namespace()?))
             .requires(Need::Root),
         test("security/CVE-2025-52881/kernel_parameters_of_the_image", parameters_of_the_image),
-        test("security/CVE-2025-52881/kernel_parameters_while_mounts_are_swapped", swapped_parameters),
+        test("security/CVE-2025-52881/kernel_parameters_while_mounts_are_swapped", |case| {
+            swapped_parameters(case, None)
+        }),
         test("security/CVE-2025-52881/kernel_parameters_while_mounts_are_swapped/userns", |case| {
-            swapped_parameters(case.user_namespace()?)
+            swapped_parameters(case.user_namespace()?, None)
         })
         .requires(Need::Root),
+        test("security/CVE-2019-16884/the_label_is_set_past_a_false_proc", label_past_a_false_proc)
+            .requires(Need::Root)
+            .requires(Need::AppArmor),
+        test("security/CVE-2025-52881/labels_while_mounts_are_swapped", |case| {
+            let profile = Profile::load(case)?;
+            swapped_parameters(case, Some(&profile.0))
+        })
+        .requires(Need::Root)
+        .requires(Need::AppArmor),
     ]
 }
 
@@ -71,17 +84,54 @@ fn parameters_of_the_image(case: &mut Case) -> Result<()> {
     case.set("/root/readonly", json!(false));
     case.set("/linux/sysctl", json!({"kernel.domainname": "asked", "kernel.shmmax": "123456"}));
     without_mounts(case, "/proc");
-    attack(case, &[], |_, _| {
-        decoy.unchanged("a parameter was written through a link of the image")?;
-        let text = fs::read_to_string(dir.join("domainname"))?;
-        ensure!(text == "of the image\n", "the image's file was written: {text:?}");
-        Ok(())
-    })?;
+    for readonly in [json!(["/proc/sys"]), json!([])] {
+        // Where /proc/sys is read-only by then, nothing could be written there in any case.
+        case.set("/linux/maskedPaths", json!([])).set("/linux/readonlyPaths", readonly);
+        attack(case, &[], |_, _| {
+            decoy.unchanged("a parameter was written through a link of the image")?;
+            let text = fs::read_to_string(dir.join("domainname"))?;
+            if text != "of the image\n" {
+                return escaped(format!("the image's file was written: {text:?}"));
+            }
+            Ok(())
+        })?;
+    }
     Ok(())
 }
 
-/// A shared volume leads into /proc/sys every other moment, while the config's parameters are set.
-fn swapped_parameters(case: &mut Case) -> Result<()> {
+/// The image has a /proc/self/attr of its own, and the config no mount of proc: the program has its label, or does not run.
+fn label_past_a_false_proc(case: &mut Case) -> Result<()> {
+    let profile = Profile::load(case)?;
+    for thread in ["self", "thread-self", "1", "self/task/1"] {
+        let attr = case.rootfs().join("proc").join(thread).join("attr/apparmor");
+        fs::create_dir_all(&attr)?;
+        for name in ["exec", "current", "../exec", "../current"] {
+            fs::write(attr.join(name), "kept\n")?;
+        }
+    }
+    case.set("/process/apparmorProfile", json!(profile.0)).args(["sleep", "60"]);
+    without_mounts(case, "/proc");
+    attack(case, &[], |pid, _| labelled(case, pid, &profile.0))?;
+    Ok(())
+}
+
+/// Starts what was created and looks at its label, from the host.
+fn labelled(case: &Case, pid: Option<i32>, profile: &str) -> Result<()> {
+    let Some(pid) = pid else { return Ok(()) };
+    case.verb(["start", &case.id])?.ok()?;
+    let wanted = format!("{profile} (enforce)");
+    let label = kernel::read(format!("/proc/{pid}/attr/current"))?;
+    if label.trim() != wanted {
+        return escaped(format!("the program's label is {label:?}, not {wanted:?}"));
+    }
+    Ok(())
+}
+
+/// A shared volume leads into /proc/sys every other moment, while the config's parameters, or a label, are set.
+fn swapped_parameters(case: &mut Case, profile: Option<&str>) -> Result<()> {
+    if let Some(profile) = profile {
+        case.set("/process/apparmorProfile", json!(profile)).args(["sleep", "60"]);
+    }
     let decoy = Decoy::new(case)?;
     let volume = case.dir.join("volume");
     fs::create_dir(&volume)?;
@@ -116,7 +166,7 @@ fn swapped_parameters(case: &mut Case) -> Result<()> {
                 // /proc of the container, as the container sees it: in its uts namespace the parameter is set.
                 let visible = fs::metadata(format!("/proc/{pid}/root/proc/sys/kernel/core_pattern")).is_ok();
                 ensure!(visible, "something lies over /proc/sys/kernel");
-                Ok(())
+                profile.map_or(Ok(()), |profile| labelled(case, Some(pid), profile))
             })?;
             made += u32::from(done);
         }

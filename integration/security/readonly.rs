@@ -18,14 +18,20 @@ pub fn cases() -> Vec<Test> {
         })
         .requires(Need::Root),
         test("security/CVE-2025-31133/null_is_swapped", null_is_swapped),
+        test("security/CVE-2025-31133/null_is_swapped/userns", |case| null_is_swapped(case.user_namespace()?))
+            .requires(Need::Root),
         test("security/CVE-2025-31133/masks_behind_links", masks_behind_links),
         test("security/GHSA-3q8j-pf29-vwv8/readonly_paths_that_are_swapped", swapped_readonly),
         test("security/GHSA-3q8j-pf29-vwv8/readonly_paths_that_are_swapped/userns", |case| {
             swapped_readonly(case.user_namespace()?)
         })
         .requires(Need::Root),
-        test("security/GHSA-3q8j-pf29-vwv8/masks_that_are_swapped", swapped_mask),
+        test("security/GHSA-3q8j-pf29-vwv8/masks_that_are_swapped", swapped_mask).requires(Need::Root),
         test("security/CVE-2026-115521/descriptors_of_the_image", |case| image_with_proc(case, "")),
+        test("security/CVE-2026-115521/descriptors_of_the_image/userns", |case| {
+            image_with_proc(case.user_namespace()?, "")
+        })
+        .requires(Need::Root),
         test("security/CVE-2026-115521/descriptors_of_the_image/ENOSYS", |case| {
             image_with_proc(case, "mount_setattr:ENOSYS")
         }),
@@ -98,16 +104,18 @@ fn masks_behind_links(case: &mut Case) -> Result<()> {
     symlink(decoy.path.join("secret"), case.rootfs().join("absolute"))?;
     symlink(format!("{up}{}", decoy.path.display()), case.rootfs().join("relative"))?;
     symlink("/proc/1/root", case.rootfs().join("magic"))?;
-    let paths = json!(["/inside", "/absolute", "/relative", "/relative/secret", "/../../../etc/inside"]);
-    case.set("/linux/maskedPaths", paths.clone());
-    let made = attack(case, &[], |pid, _| {
-        decoy.unchanged("masks behind links")?;
-        let Some(pid) = pid else { return Ok(()) };
-        let text = fs::read(format!("/proc/{pid}/root/etc/inside"))?;
-        ensure!(text.is_empty(), "/inside -> /etc/inside is not masked");
-        Ok(())
-    })?;
-    ensure!(made, "a mask behind a link that stays inside must work");
+    let paths = json!(["/inside", "/absolute", "/relative", "/relative/secret"]);
+    for paths in [paths.clone(), json!(["/../../../etc/inside"])] {
+        case.set("/linux/maskedPaths", paths);
+        let made = attack(case, &[], |pid, _| {
+            decoy.unchanged("masks behind links")?;
+            let Some(pid) = pid else { return Ok(()) };
+            let text = fs::read(format!("/proc/{pid}/root/etc/inside"))?;
+            ensure!(text.is_empty(), "what lies at /etc/inside is not masked");
+            Ok(())
+        })?;
+        ensure!(made, "a mask behind a link that stays inside must work");
+    }
     case.set("/linux/maskedPaths", json!([])).set("/linux/readonlyPaths", paths);
     attack(case, &[], |_, _| decoy.unchanged("read-only paths behind links"))?;
     case.set("/linux/maskedPaths", json!(["/magic/etc/passwd"])).set("/linux/readonlyPaths", json!([]));
@@ -156,9 +164,12 @@ fn swapped_readonly(case: &mut Case) -> Result<()> {
     Ok(())
 }
 
-/// The same with a file that is to be masked, exchanged for a link to another.
+/// The same with a file that is to be masked, exchanged for a link to another. The host's files lie on a mount that is
+/// shared with the container's namespace: what was mounted on them there would show here.
 fn swapped_mask(case: &mut Case) -> Result<()> {
     let decoy = Decoy::new(case)?;
+    let _shared = SharedMount::over(&decoy.path)?;
+    case.set("/linux/rootfsPropagation", json!("rshared"));
     let volume = case.rootfs().join("vol");
     fs::create_dir(&volume)?;
     fs::write(volume.join("a"), "secret\n")?;
@@ -177,6 +188,29 @@ fn swapped_mask(case: &mut Case) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A directory as a mount of its own whose peers a new mount namespace gets; it ends with the value.
+struct SharedMount(std::path::PathBuf);
+
+impl SharedMount {
+    fn over(directory: &std::path::Path) -> Result<SharedMount> {
+        use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
+        mount_bind(directory, directory)?;
+        let shared = SharedMount(directory.to_owned());
+        mount_change(directory, MountPropagationFlags::SHARED)?;
+        Ok(shared)
+    }
+}
+
+impl Drop for SharedMount {
+    fn drop(&mut self) {
+        for mount in kernel::mounts(std::process::id() as i32).unwrap_or_default().iter().rev() {
+            if std::path::Path::new(&mount.target).starts_with(&self.0) {
+                let _ = rustix::mount::unmount(mount.target.as_str(), rustix::mount::UnmountFlags::DETACH);
+            }
+        }
+    }
 }
 
 /// The image has a /proc/self/fd of its own; the root is read-only all the same, also by the older calls.

@@ -18,6 +18,9 @@ pub fn cases() -> Vec<Test> {
         locked("security/userns/flags_of_an_idmapped_source_are_locked", |case| {
             flags_are_locked(case, Reach::Idmapped)
         }),
+        test("security/userns/flags_of_a_source_stay_for_an_ordinary_user", flags_stay)
+            .requires(Need::Rootless)
+            .requires(Need::Tool("gcc")),
         locked("security/userns/masks_and_readonly_paths_are_locked", masks_are_locked),
         test("security/CVE-2023-25809/cgroups_without_a_cgroup_namespace", cgroups_are_readonly),
         test("security/userns/files_of_the_host_stay_the_hosts", host_files),
@@ -84,6 +87,49 @@ fn flags_are_locked(case: &mut Case, reach: Reach) -> Result<()> {
         }
     }
     case.delete()
+}
+
+/// An ordinary user's root binds mounts of the host's that have such flags, and asks for none of them.
+fn flags_stay(case: &mut Case) -> Result<()> {
+    attacker(case)?;
+    capabilities(&mut case.config, &["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_MKNOD", "CAP_CHOWN"]);
+    case.mount(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}));
+    let good = case.config.clone();
+    let flags = ["ro", "nosuid", "nodev", "noexec"];
+    let mut tried = 0;
+    let mounts = kernel::mounts(std::process::id() as i32)?;
+    for (number, mount) in mounts.iter().enumerate() {
+        let [device, directory] = [&mount.fstype, &mount.target].map(String::as_str);
+        let has: Vec<_> = flags.into_iter().filter(|flag| mount.has(flag)).collect();
+        // A plain file system, whose top this user can look into.
+        if has.is_empty() || !["tmpfs", "ext4", "xfs", "btrfs", "overlay", "sysfs"].contains(&device) || tried == 3 {
+            continue;
+        }
+        let hidden = mounts[number + 1..].iter().any(|later| directory.starts_with(&later.target));
+        // Nor one that he may write to: that would be no host's any more.
+        let own = rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).is_ok();
+        if hidden || own || fs::read_dir(directory).is_err() {
+            continue;
+        }
+        case.config = good.clone();
+        case.mount(json!({"destination": "/mnt", "type": "bind", "source": directory, "options": ["rbind", "rw", "suid", "dev", "exec"]}));
+        ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let output = case.args(["attacker", "remount", "/mnt"]).run()?.ok()?;
+        if output.stdout.contains("lifted") || (mount.has("ro") && output.stdout.contains("wrote")) {
+            return escaped(format!("flags of {directory} ({has:?}) were lifted: {:?}", output.stdout));
+        }
+        ensure!(output.stdout.contains("done"), "the attacker did not get to its end: {:?}", output.stdout);
+        let script = "grep -E ' /mnt ' /proc/self/mountinfo | cut -d' ' -f6";
+        let options = case.script(script).run()?.ok()?.stdout;
+        for flag in has {
+            if !options.trim().split(',').any(|option| option == flag) {
+                return escaped(format!("{directory} is {flag}, its bind is {options:?}"));
+            }
+        }
+        tried += 1;
+    }
+    ensure!(tried > 0, "no mount of the host has such a flag: nothing was tried");
+    Ok(())
 }
 
 /// In a further user namespace of the container's nothing that hull laid over a path can be taken away.

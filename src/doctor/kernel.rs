@@ -14,8 +14,9 @@ pub(super) fn look(host: &HostFacts, out: &mut Findings) {
     (out.area, out.whom) = ("kernel", Whom::All);
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     out.add("release", Status::Note, release, "");
-    let newer = "a newer kernel";
-    out.check("clone3", namespaces::pidfd(), Status::Missing, newer);
+    // What a kernel lacks or a filter refuses, hull does by older calls.
+    let newer = "a newer kernel, or no filter that refuses it; without it hull takes older calls, which are slower";
+    out.check("clone3", namespaces::pidfd(), Status::Lacking, newer);
     let resolved = openat2(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT);
     let found = there(resolved.map(drop), "keeps paths inside the root");
     out.check(
@@ -25,9 +26,9 @@ pub(super) fn look(host: &HostFacts, out: &mut Findings) {
         "a newer kernel, or no filter that denies it; without it hull walks paths itself",
     );
     let made = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC);
-    out.check("fsopen", there(made.map(drop), "makes mounts by descriptor"), Status::Missing, newer);
+    out.check("fsopen", there(made.map(drop), "makes mounts by descriptor"), Status::Lacking, newer);
     let tree = open_tree(CWD, "/", OpenTreeFlags::OPEN_TREE_CLOEXEC);
-    out.check("open_tree", there(tree.map(drop), "copies mounts"), Status::Missing, newer);
+    out.check("open_tree", there(tree.map(drop), "copies mounts"), Status::Lacking, newer);
     let null = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     // Without CAP_SYS_ADMIN it is EPERM; nothing is asked for, so nothing changes.
     let changed = null.and_then(|fd| {
@@ -35,7 +36,7 @@ pub(super) fn look(host: &HostFacts, out: &mut Findings) {
         mount_setattr(fd.as_fd(), &MountAttr::default(), false)
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     });
-    out.check("mount_setattr", there(changed, "sets flags of mounts recursively"), Status::Missing, newer);
+    out.check("mount_setattr", there(changed, "sets flags of mounts recursively"), Status::Lacking, newer);
     let actions =
         [("ALLOW", 0x7fff_0000), ("LOG", 0x7ffc_0000), ("NOTIFY", 0x7fc0_0000), ("KILL_PROCESS", 0x8000_0000)];
     let lacks: Vec<_> = actions.iter().filter(|row| !sys::seccomp::knows_action(row.1)).map(|row| row.0).collect();

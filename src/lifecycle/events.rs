@@ -16,7 +16,7 @@ use crate::cgroup::stats::Stats;
 use crate::cgroup::stats::rdt::{self, Rdt};
 use crate::error::{Error, Result, Step};
 use crate::spec::load;
-use crate::steps::hooks::to_timespec;
+use crate::steps::hooks;
 
 /// Where resctrl is mounted.
 const RESCTRL: &str = "/sys/fs/resctrl";
@@ -140,13 +140,15 @@ pub fn follow(
     let mut oom = source.cgroup.watch_oom()?;
     let mut next = Instant::now() + interval;
     loop {
-        let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN), PollFd::from_borrowed_fd(out, PollFlags::empty())];
+        let (init, timeout) = hooks::in_poll(&pidfd, Some(next.saturating_duration_since(Instant::now())));
+        let mut fds = vec![init, PollFd::from_borrowed_fd(out, PollFlags::empty())];
         fds.extend(oom.iter().map(|oom| oom.poll_fd()));
-        match poll(&mut fds, Some(&to_timespec(next.saturating_duration_since(Instant::now())))) {
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Error::call(Step::Sync, "poll", errno, "wait for events")),
         }
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        ready[0] = hooks::says_end(&pidfd, &fds[0]);
         drop(fds);
         // Before the end: the notice may be about init itself.
         if let Some(oom) = oom.as_mut().filter(|_| ready[0] || ready[2])

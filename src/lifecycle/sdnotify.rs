@@ -18,7 +18,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::state::StateDir;
 use super::sync::send_packet;
 use crate::error::{ErrAt, Error, Result, Step};
-use crate::steps::hooks::to_timespec;
+use crate::steps::hooks::{self, to_timespec};
 
 /// The name of the socket in the directory; the plan tells it to the program.
 const SOCKET: &str = crate::plan::mounts::NOTIFY_SOCKET;
@@ -75,12 +75,13 @@ impl Waiting {
     /// Waits for READY or for the end of the program.
     pub fn wait(self, pid: i32, pidfd: &OwnedFd) -> Result<()> {
         loop {
-            let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(pidfd, PollFlags::IN)];
-            match poll(&mut fds, None) {
+            let (program, timeout) = hooks::in_poll(pidfd, None);
+            let mut fds = [PollFd::new(&self.socket, PollFlags::IN), program];
+            match poll(&mut fds, timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(Error::call(Step::Sync, "poll", errno, "wait for the program's READY")),
             }
-            let ended = !fds[1].revents().is_empty();
+            let ended = hooks::says_end(pidfd, &fds[1]);
             if self.go_on(pid)? || ended {
                 return Ok(());
             }

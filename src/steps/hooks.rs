@@ -93,6 +93,8 @@ pub fn run(kind: &str, hook: &Hook, state: &[u8], env: Option<&[String]>, output
 
 /// How often a hook is asked whether it has ended, where nothing tells it.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
+/// The same for who waits long.
+const NOT_OFTEN: Duration = Duration::from_millis(50);
 
 enum Stop {
     Timeout,
@@ -198,6 +200,23 @@ pub fn to_timespec(duration: Duration) -> Timespec {
 /// Whether poll(2) of a process's handle says that it has ended: a directory of /proc does not.
 pub fn can_be_polled(handle: &OwnedFd) -> bool {
     rustix::fs::fstat(handle).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::Directory)
+}
+
+/// A handle among others that are polled: `limit` is how long that may take, since a directory of /proc says nothing and
+/// has to be asked again, by [`has_ended`].
+pub fn in_poll<'h>(handle: &'h OwnedFd, limit: Option<Duration>) -> (PollFd<'h>, Option<Timespec>) {
+    match can_be_polled(handle) {
+        true => (PollFd::new(handle, PollFlags::IN), limit.map(to_timespec)),
+        false => {
+            let limit = limit.map_or(NOT_OFTEN, |limit| limit.min(NOT_OFTEN));
+            (PollFd::new(handle, PollFlags::empty()), Some(to_timespec(limit)))
+        }
+    }
+}
+
+/// Whether a handle that was polled by [`in_poll`] says that its process has ended.
+pub fn says_end(handle: &OwnedFd, polled: &PollFd<'_>) -> bool {
+    !polled.revents().is_empty() || (!can_be_polled(handle) && has_ended(handle))
 }
 
 /// Whether a process has ended, by its directory in /proc.

@@ -132,6 +132,9 @@ fn map_ids(mount: &Mount, tree: BorrowedFd<'_>, userns: BorrowedFd<'_>, subject:
     let recursive = mount.idmap.as_ref().is_some_and(|idmap| idmap.recursive);
     tree::set_attr(tree, &idmap, recursive).err_at(Step::Mount, "mount_setattr", || subject).map_err(|e| {
         match e.is(Errno::INVAL) {
+            true if stage::is_needed() => {
+                e.hint("only a mount that is not attached yet can map ids, and open_tree or fsopen is refused here")
+            }
             true => e.hint("its file system cannot map ids, or its ids are mapped already"),
             false if e.is(Errno::PERM) => {
                 e.hint("only root of the user namespace that owns the file system may map its ids")
@@ -490,7 +493,8 @@ fn remount(
         };
         match picked() {
             Err(errno) if is_refusal(errno) && fsopen_is_refused() && stage::take_over() => {
-                stage::reconfigure(fd.as_fd(), &joined(data)).err_at(Step::Mount, "mount", || subject)?;
+                let (set, clear) = (old_superblock_flags(superblock, true), old_superblock_flags(superblock, false));
+                stage::reconfigure(fd.as_fd(), &joined(data), set, clear).err_at(Step::Mount, "mount", || subject)?;
             }
             other => other.err_at(Step::Mount, "fspick", || subject)?,
         }
@@ -506,17 +510,7 @@ fn remount(
 /// What mount(2) is told of a new instance: it knows flags that fsconfig does not, and its data may be a page long.
 fn old_flags(mount: &Mount) -> MountFlags {
     let MountKind::Fs { superblock, .. } = &mount.kind else { return MountFlags::empty() };
-    let mut flags = MountFlags::empty();
-    for (flag, _) in superblock.iter().filter(|(_, on)| *on) {
-        flags |= match flag {
-            Superblock::Sync => MountFlags::SYNCHRONOUS,
-            Superblock::Dirsync => MountFlags::DIRSYNC,
-            Superblock::Lazytime => MountFlags::LAZYTIME,
-            Superblock::Mand => MountFlags::PERMIT_MANDATORY_FILE_LOCKING,
-            Superblock::Iversion => MountFlags::from_bits_retain(1 << 23),
-            Superblock::Silent => MountFlags::SILENT,
-        };
-    }
+    let mut flags = old_superblock_flags(superblock, true);
     for (bit, flag) in [
         (attr::RDONLY, MountFlags::RDONLY),
         (attr::NOSUID, MountFlags::NOSUID),
@@ -533,6 +527,22 @@ fn old_flags(mount: &Mount) -> MountFlags {
         }
     }
     flags
+}
+
+/// The flags of the file system that are to be on, or off, as mount(2) has them.
+fn old_superblock_flags(superblock: &[(Superblock, bool)], on: bool) -> MountFlags {
+    let asked = superblock.iter().filter(|(_, is_on)| *is_on == on);
+    asked.fold(MountFlags::empty(), |flags, (flag, _)| {
+        flags
+            | match flag {
+                Superblock::Sync => MountFlags::SYNCHRONOUS,
+                Superblock::Dirsync => MountFlags::DIRSYNC,
+                Superblock::Lazytime => MountFlags::LAZYTIME,
+                Superblock::Mand => MountFlags::PERMIT_MANDATORY_FILE_LOCKING,
+                Superblock::Iversion => MountFlags::from_bits_retain(1 << 23),
+                Superblock::Silent => MountFlags::SILENT,
+            }
+    })
 }
 
 /// A new instance by mount(2), waiting on the stage.

@@ -107,11 +107,11 @@ pub fn bind(file: BorrowedFd<'_>, at: BorrowedFd<'_>) -> Result<()> {
     by_names(|| mount(&name(file), &name(at), "", MountFlags::BIND, ""))
 }
 
-/// Other options for the file system of a mount.
-pub fn reconfigure(fd: BorrowedFd<'_>, data: &str) -> Result<()> {
-    let keep = kept(fd)?;
+/// Other options for the file system of a mount, and flags of it to be set and cleared.
+pub fn reconfigure(fd: BorrowedFd<'_>, data: &str, set: MountFlags, clear: MountFlags) -> Result<()> {
+    let flags = (kept(fd)? | set) & !clear;
     let data = CString::new(data).map_err(|_| Errno::INVAL)?;
-    by_names(|| rustix::mount::mount_remount(name(fd), keep, data.as_c_str()))
+    by_names(|| rustix::mount::mount_remount(name(fd), flags, data.as_c_str()))
 }
 
 /// Flags and propagation of a mount and, with `recursive`, of all below it.
