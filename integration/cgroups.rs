@@ -21,6 +21,9 @@ pub fn cases() -> Vec<Test> {
         ),
         with(test("cgroups/memory_limit", memory_limit), "memory"),
         with(test("cgroups/memory_limit_kills", memory_limit_kills), "memory"),
+        with(test("cgroups/tcp_buffers_of_v1", tcp_buffers_of_v1), "memory")
+            .requires(Need::CgroupV1)
+            .peer("runc", "ignores them"),
         with(test("cgroups/pids_limit", pids_limit), "pids"),
         with(test("cgroups/cpu_shares_and_quota", cpu_shares_and_quota), "cpu"),
         with(test("cgroups/cpuset", cpuset), "cpuset"),
@@ -142,6 +145,19 @@ fn memory_limit(case: &mut Case) -> Result<()> {
     ensure!(limit == "67108864", "the limit is {limit}");
     let reservation = value(&init, "memory", "memory.soft_limit_in_bytes", "memory.low")?;
     ensure!(reservation == "33554432", "the reservation is {reservation}");
+    case.delete()
+}
+
+fn tcp_buffers_of_v1(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/memory", json!({"kernelTCP": 33_554_432}));
+    let init = case.args(["sleep", "60"]).up()?;
+    let directory = kernel::cgroups(init.pid)?.remove("memory").context("it has no memory cgroup")?;
+    // Newer kernels have no such file: then the container runs all the same.
+    let file = directory.join("memory.kmem.tcp.limit_in_bytes");
+    if file.exists() {
+        let limit = kernel::read(&file)?;
+        ensure!(limit.trim() == "33554432", "the limit is {limit}");
+    }
     case.delete()
 }
 

@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use serde_json::json;
 
 use crate::harness::{Case, Need, Test, test};
@@ -22,6 +24,15 @@ pub fn cases() -> Vec<Test> {
             .peer("runc", "1.1 sets it on the old root only")
             .requires(Need::Root),
         test("mounts/the_host_sees_no_change", the_host_sees_no_change).requires(Need::Root),
+        test(
+            "mounts/without_a_namespace_they_are_on_the_host_until_delete",
+            without_a_namespace_they_are_on_the_host_until_delete,
+        )
+        .peer("*", "leaves them there")
+        .requires(Need::Root),
+        test("mounts/a_user_namespace_alone_cannot_mount", a_user_namespace_alone_cannot_mount)
+            .peer("*", "says only EPERM")
+            .requires(Need::Root),
         test("mounts/tmpfs_has_size_and_mode", tmpfs_has_size_and_mode)
             .peer("runc", "1.1 takes the mode of the directory beneath"),
         test("mounts/mounts_are_made_in_order", mounts_are_made_in_order),
@@ -181,6 +192,56 @@ fn the_host_sees_no_change(case: &mut Case) -> Result<()> {
         case.delete()?;
     }
     ensure!(host_mounts()? == before, "the host's mounts changed afterwards");
+    Ok(())
+}
+
+fn without_a_namespace_they_are_on_the_host_until_delete(case: &mut Case) -> Result<()> {
+    // A mount that was there before must stay, and be seen inside; what lies above is shared, as on most hosts.
+    let (bundle, earlier) = (case.bundle(), case.rootfs().join("mnt"));
+    fs::create_dir_all(&earlier)?;
+    rustix::mount::mount_bind(&bundle, &bundle)?;
+    rustix::mount::mount_change(&bundle, MountPropagationFlags::SHARED)?;
+    rustix::mount::mount("hullit", &earlier, "tmpfs", MountFlags::empty(), c"size=64k")?;
+    let result = mounts_of_the_host_come_and_go(case, &earlier);
+    rustix::mount::unmount(&bundle, UnmountFlags::DETACH)?;
+    result
+}
+
+fn mounts_of_the_host_come_and_go(case: &mut Case, earlier: &Path) -> Result<()> {
+    fs::write(earlier.join("mark"), "")?;
+    let with_ours = host_mounts()?;
+    let destination = json!({"destination": "/new", "type": "tmpfs", "source": "tmpfs"});
+    case.without_namespace("mount").mount(destination).set("/root/readonly", json!(true));
+    let init = case.args(["sleep", "60"]).up()?;
+    ensure!(
+        kernel::namespace(init.pid, "mnt")? == kernel::namespace(std::process::id() as i32, "mnt")?,
+        "it has another mount namespace"
+    );
+    let script =
+        "touch /new/x && test -c /dev/null && test -e /mnt/mark && ! touch /x 2>/dev/null && test -e /proc/1/stat";
+    case.verb(["exec", &case.id, "sh", "-c", script])?.ok()?;
+    let rootfs = case.rootfs().to_string_lossy().into_owned();
+    let during = host_mounts()?;
+    ensure!(during.iter().any(|line| line.starts_with(&format!("{rootfs}/new "))), "no mount on the host: {during:?}");
+    // The host's table: the program has the same.
+    let own = kernel::mounts(std::process::id() as i32)?.into_iter().rfind(|mount| mount.target == rootfs);
+    ensure!(own.is_some_and(|mount| mount.propagation.is_empty()), "what is mounted in it travels to other namespaces");
+    let outside =
+        |lines: &[String]| -> Vec<String> { lines.iter().filter(|line| !line.starts_with(&rootfs)).cloned().collect() };
+    ensure!(outside(&during) == outside(&with_ours), "mounts beside it changed");
+    case.delete()?;
+    ensure!(host_mounts()? == with_ours, "the host's mounts are others than before: {:?}", host_mounts()?);
+
+    // So does a create that fails late take its mounts along.
+    case.args(["/no/such/program"]).try_create(&[])?.refused()?;
+    ensure!(host_mounts()? == with_ours, "a failed create left mounts: {:?}", host_mounts()?);
+    Ok(())
+}
+
+fn a_user_namespace_alone_cannot_mount(case: &mut Case) -> Result<()> {
+    case.user_namespace()?.without_namespace("mount");
+    let words = "needs a mount namespace in /linux/namespaces: a user namespace has no right";
+    case.args(["true"]).try_create(&[])?.refused()?.stderr_has(words)?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrAt, Error, Result, Step, show};
-use crate::plan::cgroup::{Cgroup, Write, instead};
+use crate::plan::cgroup::{Cgroup, TCP_BUFFERS, Write, instead};
 
 mod dbus;
 mod directory;
@@ -191,6 +191,10 @@ impl Handle {
                 .hint("checkBeforeUpdate is on"));
         }
         match tree.write(&write.file, &write.value, subject) {
+            Err(error) if error.is(Errno::NOENT) && write.file == TCP_BUFFERS => {
+                crate::log::warn(format!("{}: this kernel has no such limit, ignored", write.pointer));
+                Ok(())
+            }
             // Optional files: swap accounting off, reservations of an old kernel. "No limit" needs no file.
             Err(error)
                 if error.is(Errno::NOENT)

@@ -108,7 +108,7 @@ const UPDATE: &[Opt] = &[
     option("memory-reservation", None, "SIZE", "memory that is left to it when the host runs short"),
     option("memory-swap", None, "SIZE", "memory and swap together; -1: no limit"),
     option("kernel-memory", None, "SIZE", "accepted, without effect on today's kernels"),
-    option("kernel-memory-tcp", None, "SIZE", "accepted, without effect on today's kernels"),
+    option("kernel-memory-tcp", None, "SIZE", "memory in TCP buffers: cgroup v1, where the kernel has that"),
     option("cpu-period", None, "US", "the period of --cpu-quota in microseconds"),
     option("cpu-quota", None, "US", "CPU time in each period in microseconds; -1: no limit"),
     option("cpu-burst", None, "US", "unused quota that may be saved up, in microseconds"),

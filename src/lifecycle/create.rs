@@ -149,8 +149,16 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     trace::step("1 state directory, start socket, socketpair");
     options.console_socket.as_deref().map_or(Ok(()), engine::check_console)?;
     let dir = StateDir::create(&globals.root, &plan.id)?;
-    let mut undo =
-        Undo { dir: Some(dir), cgroup: None, rdt: None, init: None, child: None, net_devices: None, poststop: None };
+    let mut undo = Undo {
+        dir: Some(dir),
+        cgroup: None,
+        rdt: None,
+        host_root: None,
+        init: None,
+        child: None,
+        net_devices: None,
+        poststop: None,
+    };
     let mut state = State::creating(&plan.id, intent(plan))?;
     undo.dir().store(&state)?;
     if plan.notify {
@@ -164,6 +172,15 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     if let Some(rdt) = &plan.intel_rdt {
         intel_rdt::create(rdt)?;
         undo.rdt.clone_from(&state.rdt);
+    }
+
+    if plan.rootfs.on_host {
+        trace::step("3 the root file system's mount on the host");
+        steps::rootfs::attach_on_host(&plan.rootfs, |id| {
+            state.host_root = Some(id);
+            undo.host_root = Some((&plan.rootfs.path, id));
+            undo.dir().store(&state)
+        })?;
     }
 
     trace::step("3 open what is joined and what only the host sees");
@@ -757,6 +774,7 @@ struct Undo<'p> {
     cgroup: Option<Handle>,
     rdt: Option<intel_rdt::Saved>,
     init: Option<i32>,
+    host_root: Option<(&'p std::path::Path, u64)>,
     child: Option<OwnedFd>,
     net_devices: Option<NetDevices>,
     poststop: Option<(&'p crate::plan::hooks::Hooks, Vec<u8>)>,
@@ -774,6 +792,7 @@ impl Undo<'_> {
     fn defuse(mut self) -> (StateDir, OwnedFd) {
         self.cgroup.take();
         self.rdt.take();
+        self.host_root.take();
         self.net_devices.take();
         self.poststop.take();
         (self.dir.take().expect("the state directory is made first"), self.child.take().expect("init was cloned"))
@@ -820,6 +839,8 @@ impl Drop for Undo<'_> {
         }
         let removed = self.cgroup.as_ref().map_or(Ok(()), Handle::remove);
         let removed = removed.and(self.rdt.as_ref().map_or(Ok(()), intel_rdt::Saved::remove));
+        let removed =
+            removed.and(self.host_root.map_or(Ok(()), |(path, id)| steps::rootfs::detach_from_host(path, id)));
         if let Some((hooks, state)) = &self.poststop {
             let output = hooks::Output::open(hooks).unwrap_or_default();
             for hook in &hooks.poststop {

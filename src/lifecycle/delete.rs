@@ -15,6 +15,7 @@ use crate::plan::hooks::Hooks;
 use crate::spec::load;
 use crate::steps::hooks;
 use crate::steps::intel_rdt::Saved;
+use crate::steps::rootfs::detach_from_host;
 use crate::steps::tree::stage::unescape;
 
 /// How long a killed init may take to end.
@@ -59,8 +60,10 @@ pub fn remove(dir: &StateDir, state: &State) -> Result<()> {
     kill_init(state)?;
     Handle::open(&state.cgroup)?.remove()?;
     state.rdt.as_ref().map_or(Ok(()), Saved::remove)?;
-    if state.host_mounts {
-        unmount_beneath(&state.rootfs)?;
+    match state.host_root {
+        Some(id) => detach_from_host(&state.rootfs, id)?,
+        None if state.host_mounts => unmount_beneath(&state.rootfs)?,
+        None => {}
     }
     let gone = |error: Error| match error.errno {
         Some(libc::EROFS | libc::EACCES | libc::EPERM) => {

@@ -101,6 +101,9 @@ pub struct State {
     pub own_pid_namespace: bool,
     /// It has no mount namespace: what it mounts beneath its rootfs stays on the host until delete.
     pub host_mounts: bool,
+    /// The number of the mount on the host in which they all lie, where config.json asks for mounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_root: Option<u64>,
     /// It has poststart or poststop hooks: only then do start and delete read the copy of config.json.
     pub late_hooks: bool,
     /// It has no program: start refuses it.
@@ -159,6 +162,7 @@ impl State {
             rdt: intent.rdt,
             own_pid_namespace: intent.own_pid_namespace,
             host_mounts: intent.host_mounts,
+            host_root: None,
             late_hooks: intent.late_hooks,
             no_program: intent.no_program,
             no_new_keyring: intent.no_new_keyring,

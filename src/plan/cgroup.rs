@@ -15,7 +15,7 @@ mod limits;
 pub mod systemd;
 
 pub use devices::DeviceRules;
-pub use limits::instead;
+pub use limits::{TCP_BUFFERS, instead};
 
 /// A hierarchy in which the container has a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -204,8 +204,16 @@ fn namespaces(plan: &Plan, out: &mut Lines) {
 
 fn root(plan: &Plan, out: &mut Lines) {
     let path = plan.rootfs.path.display();
-    let line = out.add(format!("make {path} a mount of its own"), "open_tree, move_mount", "/root/path");
-    line.sh(format!("mount --rbind {path} {path}"));
+    if plan.rootfs.on_host {
+        out.side = "setup";
+        let what = format!("make {path} a mount of its own on the host, until delete");
+        out.add(what, "open_tree, mount_setattr, move_mount", "/root/path")
+            .sh(format!("mount --rbind --make-rprivate {path} {path}"));
+        out.side = "init";
+    } else if plan.rootfs.entry != Entry::Chroot {
+        let line = out.add(format!("make {path} a mount of its own"), "open_tree, move_mount", "/root/path");
+        line.sh(format!("mount --rbind {path} {path}"));
+    }
     for mount in &plan.mounts {
         let (what, sh) = mount_words(mount);
         let call = if mount.is_bind() { "open_tree, move_mount" } else { "fsopen, fsmount, move_mount" };

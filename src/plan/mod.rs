@@ -189,7 +189,9 @@ impl Plan {
         let summary = namespaces.summary();
         let rootfs = Rootfs::new(spec, options, &summary)?;
         let mut mounts = mounts::plan(spec, host, options, &summary, &cgroup.own())?;
-        let devices = devices::plan(spec, &summary, &mounts, host.in_user_namespace)?;
+        // What lies in the container's own mount on the host is its own, too.
+        let own = mounts::NamespacesSummary { new_mount: summary.new_mount || rootfs.on_host, ..summary };
+        let devices = devices::plan(spec, &own, &mounts, host.in_user_namespace)?;
         notes.extend(mounts.notes.iter().cloned());
         if let Some(directory) = notify {
             mounts.mounts.push(mounts::notify(spec.mounts.len(), directory));

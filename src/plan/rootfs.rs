@@ -79,6 +79,8 @@ pub struct Rootfs {
     pub propagation: Option<Propagation>,
     /// How it is entered.
     pub entry: Entry,
+    /// There is no mount namespace, and the config asks for mounts: until delete they are on the host, all in one mount.
+    pub on_host: bool,
     /// Paths that cannot be read.
     pub masked_paths: Vec<RootfsPath>,
     /// Paths that cannot be written.
@@ -121,8 +123,9 @@ impl Rootfs {
         if let Some(i) = masked_paths.iter().position(RootfsPath::is_root) {
             return Err(Error::spec(format!("/linux/maskedPaths/{i}"), "`/` cannot be masked"));
         }
+        let mut on_host = false;
         if !ns.new_mount {
-            // Without a mount namespace each of these would be a mount on the host.
+            // Without a mount namespace each of these is a mount on the host.
             let asked = [
                 ("/root/readonly", root.readonly),
                 ("/linux/maskedPaths", !masked_paths.is_empty()),
@@ -131,7 +134,12 @@ impl Rootfs {
                 ("/mounts", !spec.mounts.is_empty()),
             ];
             if let Some((pointer, _)) = asked.iter().find(|(_, asked)| *asked) {
-                return Err(Error::spec(pointer, "needs a mount namespace in /linux/namespaces"));
+                if ns.new_user {
+                    let what =
+                        "needs a mount namespace in /linux/namespaces: a user namespace has no right over the host's";
+                    return Err(Error::spec(pointer, what));
+                }
+                on_host = true;
             }
         }
         let entry = match (ns.new_mount, options.no_pivot) {
@@ -140,7 +148,7 @@ impl Rootfs {
             (true, false) => Entry::Pivot,
         };
         let path = options.bundle.join(path);
-        Ok(Rootfs { path, readonly: root.readonly, propagation, entry, masked_paths, readonly_paths })
+        Ok(Rootfs { path, readonly: root.readonly, propagation, entry, on_host, masked_paths, readonly_paths })
     }
 }
 
@@ -178,16 +186,34 @@ mod tests {
     }
 
     #[test]
+    fn without_a_mount_namespace_what_is_mounted_is_on_the_host() {
+        for (json, on_host) in [
+            (r#"{"root":{"path":"r"}}"#, false),
+            (r#"{"root":{"path":"r","readonly":true}}"#, true),
+            (r#"{"root":{"path":"r"},"mounts":[{"destination":"/proc","type":"proc"}]}"#, true),
+            (r#"{"root":{"path":"r"},"linux":{"maskedPaths":["/a"]}}"#, true),
+            (r#"{"root":{"path":"r"},"linux":{"rootfsPropagation":"shared"}}"#, true),
+        ] {
+            assert_eq!(plan(json, false).unwrap().on_host, on_host, "{json}");
+            assert!(!plan(json, true).unwrap().on_host, "{json}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_with_its_place() {
         for (json, mount, part) in [
             ("{}", true, "/root: is missing"),
             (r#"{"root":{"path":"r"},"linux":{"rootfsPropagation":"x"}}"#, true, "/linux/rootfsPropagation: \"x\" is"),
             (r#"{"root":{"path":"r"},"linux":{"maskedPaths":["/a","b"]}}"#, true, "/linux/maskedPaths/1: \"b\" is not"),
-            (r#"{"root":{"path":"r","readonly":true}}"#, false, "/root/readonly: needs a mount namespace"),
             (r#"{"root":{"path":"r\u0000"}}"#, true, "/root/path: contains a NUL byte"),
         ] {
             let error = plan(json, mount).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
+        let text = Text(r#"{"root":{"path":"r","readonly":true}}"#.into());
+        let (spec, _) = parse(&text).unwrap();
+        let ns = NamespacesSummary { new_user: true, ..Default::default() };
+        let error = Rootfs::new(&spec, &Options::default(), &ns).unwrap_err().to_string();
+        assert!(error.contains("/root/readonly: needs a mount namespace"), "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! The root file system is attached, and later entered: pivot_root(2), or what stands in for it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::UnmountFlags;
@@ -20,11 +21,12 @@ const HERE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC
 /// attached on `/` then, since any place does for a mount that becomes the root.
 pub fn attach(plan: &Rootfs, given: Option<OwnedFd>) -> Result<OwnedFd> {
     let subject = || format!("open root file system {}", show(&plan.path));
-    let at = if given.is_some() { std::path::Path::new("/") } else { &plan.path };
+    let at = if given.is_some() { Path::new("/") } else { &plan.path };
     let dir = rustix::fs::open(at, HERE, Mode::empty())
         .err_at(Step::Mount, "open", subject)
         .map_err(|error| error.blame(Blame::Spec))?;
     if plan.entry == Entry::Chroot {
+        // Where something is mounted in it, setup has made it a mount of its own.
         return Ok(dir);
     }
     stage::allow();
@@ -45,6 +47,40 @@ pub fn attach(plan: &Rootfs, given: Option<OwnedFd>) -> Result<OwnedFd> {
     };
     tree::attach(&tree, &dir).err_at(Step::Mount, "move_mount", subject)?;
     Ok(tree)
+}
+
+/// Without a mount namespace: makes the rootfs a mount of its own on the host, from which nothing travels to other
+/// namespaces. All that is mounted in the container lies in it, and goes with it. `intent` hears its number before it is
+/// there. Runs in setup.
+pub fn attach_on_host(plan: &Rootfs, intent: impl FnOnce(u64) -> Result<()>) -> Result<()> {
+    let subject = || format!("mount root file system {} on the host", show(&plan.path));
+    let dir = rustix::fs::open(&plan.path, HERE, Mode::empty()).err_at(Step::Mount, "open", subject)?;
+    let tree = tree::clone(Origin::Fd(dir.as_fd()), true).err_at(Step::Mount, "open_tree", subject)?;
+    intent(tree::mount_id(tree.as_fd()).err_at(Step::Mount, "open", subject)?)?;
+    tree::attach(&tree, &dir).err_at(Step::Mount, "move_mount", subject)?;
+    // After it is attached: below a shared mount it has become shared.
+    propagate(tree.as_fd(), "the root file system on the host", PropagationKind::Private, true)
+}
+
+/// Takes away the mount of this number, and all that lies in it, if it is there. Another one at the same place stays.
+pub fn detach_from_host(path: &Path, id: u64) -> Result<()> {
+    let subject = || format!("unmount root file system {}", show(path));
+    let top = match rustix::fs::open(path, HERE, Mode::empty()) {
+        Ok(top) => top,
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(Error::call(Step::Mount, "open", errno, subject())),
+    };
+    if tree::mount_id(top.as_fd()).err_at(Step::Mount, "open", subject)? == id {
+        // By descriptor: no other mount can have come in between.
+        let name = format!("/proc/self/fd/{}", top.as_raw_fd());
+        return rustix::mount::unmount(name, UnmountFlags::DETACH).err_at(Step::Mount, "umount2", subject);
+    }
+    let table = std::fs::read_to_string("/proc/self/mountinfo").err_at(Step::Mount, "open", subject)?;
+    let number = id.to_string();
+    if table.lines().any(|line| line.split(' ').next() == Some(&number)) {
+        return Err(Error::host(Step::Mount, format!("{}: another mount lies over it", subject())));
+    }
+    Ok(())
 }
 
 /// Makes the rootfs the root of the calling process.

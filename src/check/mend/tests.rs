@@ -81,7 +81,6 @@ fn what_is_missing_does_not_hide_what_is_wrong_beside_it() {
             "/process/env/0: must be NAME=VALUE",
             "/process/cwd: missing",
             "/root: is missing",
-            "/mounts: needs a mount namespace",
             "/mounts/0/type: is missing",
             "/mounts/1/destination: nothing can be mounted",
         ],

@@ -194,17 +194,22 @@ fn weight_of_shares(shares: u64) -> u64 {
     ((10f64.powf(exponent) - 1e-9).ceil() as u64).clamp(1, 10_000)
 }
 
+/// The limit of the memory in TCP buffers: v1 only, and no longer in every kernel.
+pub const TCP_BUFFERS: &str = "memory.kmem.tcp.limit_in_bytes";
+
 fn memory(memory: &spec::Memory<'_>, out: &mut Out<'_>, notes: &mut Vec<String>) -> Result<()> {
     let v1 = out.is_v1("memory");
     let bytes = |n: i64| if n < 0 { if v1 { "-1".to_owned() } else { "max".to_owned() } } else { n.to_string() };
     let limit = memory.limit.filter(|n| *n != 0);
     let swap = memory.swap.filter(|n| *n != 0);
     let check = memory.check_before_update == Some(true);
-    for (name, asked) in [("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp)] {
+    let buffers = memory.kernel_tcp.filter(|n| *n != 0);
+    for (name, asked, why) in [
+        ("kernel", memory.kernel, "has no effect on today's kernels"),
+        ("kernelTCP", buffers.filter(|_| !v1), "cgroup v2 has no such limit"),
+    ] {
         if asked.is_some_and(|n| n > 0) {
-            notes.push(format!(
-                "config.json: /linux/resources/memory/{name}: has no effect on today's kernels, ignored"
-            ));
+            notes.push(format!("config.json: /linux/resources/memory/{name}: {why}, ignored"));
         }
     }
     if v1 {
@@ -219,6 +224,9 @@ fn memory(memory: &spec::Memory<'_>, out: &mut Out<'_>, notes: &mut Vec<String>)
         }
         if let Some(reservation) = memory.reservation.filter(|n| *n != 0) {
             out.put("memory", "memory.soft_limit_in_bytes", "", bytes(reservation), "memory/reservation")?;
+        }
+        if let Some(buffers) = buffers {
+            out.put("memory", TCP_BUFFERS, "", bytes(buffers), "memory/kernelTCP")?;
         }
         if let Some(disable) = memory.disable_oom_killer.filter(|disable| *disable) {
             out.put("memory", "memory.oom_control", "", u8::from(disable).to_string(), "memory/disableOOMKiller")?;
@@ -459,7 +467,7 @@ mod tests {
 
     #[test]
     fn v1_and_v2_have_their_own_files() {
-        let json = r#"{"memory":{"limit":100,"swap":150,"reservation":50},"cpu":{"shares":1024,"quota":5000,"period":10000},"pids":{"limit":0}}"#;
+        let json = r#"{"memory":{"limit":100,"swap":150,"reservation":50,"kernel":70,"kernelTCP":60},"cpu":{"shares":1024,"quota":5000,"period":10000},"pids":{"limit":0}}"#;
         assert_eq!(
             values(json, false).unwrap(),
             [
@@ -469,6 +477,7 @@ mod tests {
                 "memory.limit_in_bytes=100",
                 "memory.memsw.limit_in_bytes=150",
                 "memory.soft_limit_in_bytes=50",
+                "memory.kmem.tcp.limit_in_bytes=60",
                 "pids.max=1"
             ]
         );
