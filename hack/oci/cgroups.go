@@ -3,6 +3,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -32,6 +33,15 @@ func (t *T) places() []struct{ name, path string } {
 
 // in makes a container with these resources at both places and hands its process to the test.
 func (t *T) in(controller string, resources Object, test func(place string, pid int, path string, v1 cgroups.Cgroup, err error)) {
+	t.inPlaces(t.places(), controller, resources, test)
+}
+
+// inOne is for many combinations of values: at the absolute place only.
+func (t *T) inOne(controller string, resources Object, test func(place string, pid int, path string, v1 cgroups.Cgroup, err error)) {
+	t.inPlaces(t.places()[:1], controller, resources, test)
+}
+
+func (t *T) inPlaces(places []struct{ name, path string }, controller string, resources Object, test func(place string, pid int, path string, v1 cgroups.Cgroup, err error)) {
 	if onlyV2() {
 		t.skip("config-linux.md: resources", controller+" of cgroup v1", "this machine has no hierarchies of v1")
 		return
@@ -45,7 +55,7 @@ func (t *T) in(controller string, resources Object, test func(place string, pid 
 		t.skip("config-linux.md: resources", controller+" of cgroup v1", err.Error())
 		return
 	}
-	for _, place := range t.places() {
+	for _, place := range places {
 		c := t.container().set("linux.cgroupsPath", place.path).probe(Probe{Wait: true})
 		for name, value := range resources {
 			c.set("linux.resources."+name, value)
@@ -162,6 +172,41 @@ func cgroupsMemory(t *T) {
 		}
 		t.is(err, place, "memory.swappiness", number("memory.swappiness"), 10)
 	})
+	for _, limit := range []int64{50593792, 151781376} {
+		for _, swappiness := range []int{10, 50, 100} {
+			memory := Object{"limit": limit, "reservation": limit, "swappiness": swappiness, "disableOOMKiller": true}
+			want := fmt.Sprint(limit, " ", limit, " ", swappiness, " true")
+			if account == nil {
+				memory["swap"] = limit
+				want += fmt.Sprint(" ", limit)
+			}
+			t.inOne("memory", Object{"memory": memory}, func(place string, pid int, path string, v1 cgroups.Cgroup, err error) {
+				dir := groupOf(pid, "memory")
+				got := fmt.Sprint(text(dir+"/memory.limit_in_bytes"), " ", text(dir+"/memory.soft_limit_in_bytes"), " ", text(dir+"/memory.swappiness"), " ",
+					strings.Contains(text(dir+"/memory.oom_control"), "oom_kill_disable 1"))
+				if account == nil {
+					got += " " + text(dir+"/memory.memsw.limit_in_bytes")
+				}
+				t.is(err, place, fmt.Sprintf("memory: limit and reservation %d with swappiness %d and disableOOMKiller", limit, swappiness), got, want)
+			})
+		}
+	}
+	// The specification deprecates both; where the kernel has no such files there is nothing to apply.
+	t.inOne("memory", Object{"memory": Object{"limit": limit, "kernel": limit, "kernelTCP": limit}}, func(place string, pid int, path string, v1 cgroups.Cgroup, err error) {
+		dir := groupOf(pid, "memory")
+		t.is(err, place, "memory.limit beside kernel and kernelTCP", text(dir+"/memory.limit_in_bytes"), limit)
+		for _, file := range []struct{ property, name string }{{"kernel", "memory.kmem.limit_in_bytes"}, {"kernelTCP", "memory.kmem.tcp.limit_in_bytes"}} {
+			what := "memory." + file.property
+			path := filepath.Join(dir, file.name)
+			got, another := text(path), fmt.Sprint(limit+8192)
+			// Newer kernels take any value and forget it.
+			if os.WriteFile(path, []byte(another), 0) != nil || text(path) != another {
+				t.skip("config-linux.md: resources", what+" is applied ("+place+" cgroupsPath)", "the kernel has no "+file.name+" that keeps a value")
+				continue
+			}
+			t.is(err, place, what, got, limit)
+		}
+	})
 	t.in("memory", Object{"memory": Object{"limit": limit, "disableOOMKiller": true}}, func(place string, pid int, path string, v1 cgroups.Cgroup, err error) {
 		control := text(filepath.Join(groupOf(pid, "memory"), "memory.oom_control"))
 		t.is(err, place, "memory.disableOOMKiller", strings.Contains(control, "oom_kill_disable 1"), true)
@@ -186,6 +231,36 @@ func cgroupsCPU(t *T) {
 		t.is(err, place, "cpu.cpus", text(dir+"/cpuset.cpus"), 0)
 		t.is(err, place, "cpu.mems", text(dir+"/cpuset.mems"), 0)
 	})
+	every := text(hierarchies()["cpuset"] + "/cpuset.cpus")
+	for _, shares := range []int{1024, 2048} {
+		for _, period := range []int{100000, 500000} {
+			for _, quota := range []int{50000, 200000} {
+				for _, cpus := range []string{"0", every} {
+					values := Object{"shares": shares, "period": period, "quota": quota, "cpus": cpus, "mems": "0"}
+					t.inOne("cpu", Object{"cpu": values}, func(place string, pid int, path string, v1 cgroups.Cgroup, err error) {
+						time, set := groupOf(pid, "cpu"), groupOf(pid, "cpuset")
+						got := []string{text(time + "/cpu.shares"), text(time + "/cpu.cfs_period_us"), text(time + "/cpu.cfs_quota_us"), text(set + "/cpuset.cpus"), text(set + "/cpuset.mems")}
+						t.is(err, place, fmt.Sprintf("cpu: shares %d, period %d, quota %d, cpus %s, mems 0", shares, period, quota, cpus), got, []interface{}{shares, period, quota, cpus, 0})
+					})
+				}
+			}
+		}
+	}
+	t.in("cpu", Object{"cpu": Object{}}, func(place string, pid int, path string, v1 cgroups.Cgroup, err error) {
+		time, set := groupOf(pid, "cpu"), groupOf(pid, "cpuset")
+		got := []string{text(time + "/cpu.shares"), text(time + "/cpu.cfs_period_us"), text(time + "/cpu.cfs_quota_us"), text(set + "/cpuset.cpus"), text(set + "/cpuset.mems")}
+		// The kernel's own values.
+		t.is(err, place, "cpu without properties", got, []interface{}{1024, 100000, -1, every, text(hierarchies()["cpuset"] + "/cpuset.mems")})
+	})
+	realtime := hierarchies()["cpu"] + "/cpu.rt_runtime_us"
+	if exists(realtime) {
+		t.inOne("cpu", Object{"cpu": Object{"realtimePeriod": 1000000, "realtimeRuntime": 1000}}, func(place string, pid int, path string, v1 cgroups.Cgroup, err error) {
+			t.is(err, place, "cpu.realtimeRuntime", text(groupOf(pid, "cpu")+"/cpu.rt_runtime_us"), 1000)
+			t.is(err, place, "cpu.realtimePeriod", text(groupOf(pid, "cpu")+"/cpu.rt_period_us"), 1000000)
+		})
+	} else {
+		t.skip("config-linux.md: resources", "cpu.realtimeRuntime and cpu.realtimePeriod are applied", "the kernel has no cpu.rt_runtime_us, or the hierarchy is not there")
+	}
 	if !onlyV2() {
 		t.refused(t.container().set("linux.resources.cpu", Object{"cpus": "99999"}), specerror.PropApplyFailGenError, "cpu.cpus with a processor that there is not is an error")
 		t.refused(t.container().set("linux.resources.cpu", Object{"quota": 10, "period": 50000}), specerror.PropApplyFailGenError, "cpu.quota that the kernel refuses is an error")
@@ -237,6 +312,31 @@ func cgroupsBlkio(t *T) {
 			t.is(err, place, f.property, text(filepath.Join(dir, f.file)), fmt.Sprintf("%d:%d %d", major, minor, f.rate))
 		}
 	})
+	for _, rate := range []uint64{102400, 204800} {
+		same := Object{"blockIO": Object{"throttleReadBpsDevice": throttle(rate), "throttleWriteBpsDevice": throttle(rate), "throttleReadIOPSDevice": throttle(rate), "throttleWriteIOPSDevice": throttle(rate)}}
+		t.in("blkio", same, func(place string, pid int, path string, v1 cgroups.Cgroup, err error) {
+			var got, want []string
+			for _, file := range []string{"read_bps", "write_bps", "read_iops", "write_iops"} {
+				got = append(got, text(filepath.Join(groupOf(pid, "blkio"), "blkio.throttle."+file+"_device")))
+				want = append(want, fmt.Sprintf("%d:%d %d", major, minor, rate))
+			}
+			t.is(err, place, fmt.Sprintf("blockIO: all four throttles of %d", rate), got, want)
+		})
+	}
+	devices := []string{"blkio.weight_device", "blkio.bfq.weight_device"}
+	if known := hierarchies()["blkio"]; !exists(filepath.Join(known, devices[0])) && !exists(filepath.Join(known, devices[1])) {
+		t.skip("config-linux.md: resources", "blockIO.weightDevice is applied", "the kernel has no "+strings.Join(devices, " or "))
+	} else {
+		t.in("blkio", Object{"blockIO": Object{"weightDevice": List{Object{"major": major, "minor": minor, "weight": 500}}}}, func(place string, pid int, path string, v1 cgroups.Cgroup, err error) {
+			got := ""
+			for _, file := range devices {
+				if data, err := os.ReadFile(filepath.Join(groupOf(pid, "blkio"), file)); err == nil {
+					got += string(data)
+				}
+			}
+			t.is(err, place, "blockIO.weightDevice", strings.Contains(got, fmt.Sprintf("%d:%d 500", major, minor)), true)
+		})
+	}
 	for _, weight := range []struct{ property, file string }{{"weight", "blkio.weight"}, {"leafWeight", "blkio.leaf_weight"}} {
 		file := weight.file
 		if !exists(filepath.Join(hierarchies()["blkio"], file)) && !exists(filepath.Join(hierarchies()["blkio"], "blkio.bfq."+strings.TrimPrefix(file, "blkio."))) {
@@ -258,29 +358,56 @@ func cgroupsBlkio(t *T) {
 }
 
 func cgroupsHugetlb(t *T) {
-	t.in("hugetlb", Object{"hugepageLimits": List{Object{"pageSize": "2MB", "limit": 4 << 20}}}, func(place string, pid int, path string, v1 cgroups.Cgroup, err error) {
-		data, readErr := v1.GetHugepageLimitData(pid, path)
-		if err == nil {
-			err = readErr
-		}
-		got := uint64(0)
-		for _, limit := range data {
-			if limit.Pagesize == "2MB" {
-				got = limit.Limit
+	sizes, err := cgroups.GetHugePageSize()
+	check(err)
+	for _, size := range sizes {
+		t.in("hugetlb", Object{"hugepageLimits": List{Object{"pageSize": size, "limit": 2 << 30}}}, func(place string, pid int, path string, v1 cgroups.Cgroup, err error) {
+			data, readErr := v1.GetHugepageLimitData(pid, path)
+			if err == nil {
+				err = readErr
 			}
+			got := uint64(0)
+			for _, limit := range data {
+				if limit.Pagesize == size {
+					got = limit.Limit
+				}
+			}
+			t.is(err, place, "hugepageLimits for pages of "+size, got, 2<<30)
+		})
+		unified := hierarchies()["unified"]
+		if !onlyV2() || !strings.Contains(text(unified+"/cgroup.controllers"), "hugetlb") {
+			continue
 		}
-		t.is(err, place, "hugepageLimits", got, 4<<20)
-	})
+		for _, place := range t.places() {
+			c := t.container().set("linux.cgroupsPath", place.path).set("linux.resources.hugepageLimits", List{Object{"pageSize": size, "limit": 2 << 30}}).probe(Probe{Wait: true})
+			err := c.running()
+			got, _ := c.state()
+			t.is(err, place.name, "hugepageLimits of v2 for pages of "+size, text(filepath.Join(groupOf(got.Pid, "unified"), "hugetlb."+size+".max")), 2<<30)
+			c.delete("--force")
+		}
+	}
 	t.refused(t.container().set("linux.resources.hugepageLimits", List{Object{"pageSize": "3MB", "limit": 1}}), specerror.PropApplyFailGenError, "a limit of huge pages of a size that there is not is an error")
 }
 
 func cgroupsNetwork(t *T) {
-	t.in("net_cls", Object{"network": Object{"classID": 0x100001}}, func(place string, pid int, path string, v1 cgroups.Cgroup, err error) {
-		t.is(err, place, "network.classID", text(groupOf(pid, "net_cls")+"/net_cls.classid"), 0x100001)
-	})
-	t.in("net_prio", Object{"network": Object{"priorities": List{Object{"name": "lo", "priority": 10}}}}, func(place string, pid int, path string, v1 cgroups.Cgroup, err error) {
-		t.is(err, place, "network.priorities", strings.Contains(text(groupOf(pid, "net_prio")+"/net_prio.ifpriomap"), "lo 10"), true)
-	})
+	for _, class := range []int{255, 550, 0x100001} {
+		t.in("net_cls", Object{"network": Object{"classID": class}}, func(place string, pid int, path string, v1 cgroups.Cgroup, err error) {
+			t.is(err, place, fmt.Sprintf("network.classID %d", class), text(groupOf(pid, "net_cls")+"/net_cls.classid"), class)
+		})
+	}
+	interfaces, err := net.Interfaces()
+	check(err)
+	if len(interfaces) > 2 {
+		interfaces = interfaces[:2]
+	}
+	for _, one := range interfaces {
+		for _, priority := range []int{10, 30} {
+			t.in("net_prio", Object{"network": Object{"priorities": List{Object{"name": one.Name, "priority": priority}}}}, func(place string, pid int, path string, v1 cgroups.Cgroup, err error) {
+				line := fmt.Sprintf("%s %d", one.Name, priority)
+				t.is(err, place, "network.priorities: "+line, strings.Contains(text(groupOf(pid, "net_prio")+"/net_prio.ifpriomap"), line), true)
+			})
+		}
+	}
 }
 
 // By what the program can do: so it is the same for v1 and v2.
@@ -313,6 +440,33 @@ func cgroupsDevices(t *T) {
 	t.seen(allow(entry(true, "c", 240, 1, "rwm")).probe(probe),
 		point{section, "a device that a rule allows can be opened", func(r Report) string { return opened(r.Mknod["c:240:1"]) }},
 		point{section, "a device beside the one that a rule allows cannot be opened", func(r Report) string { return denied(r.Mknod["c:10:229"]) }})
+	mixed := List{entry(true, "c", 10, 229, "rwm"), entry(true, "b", 8, 20, "rw"), entry(true, "b", 10, 200, "r")}
+	for _, place := range t.places() {
+		name := " (" + place.name + " cgroupsPath)"
+		c := allow(mixed...).set("linux.cgroupsPath", place.path).probe(Probe{Mknod: []string{"c:10:229:w", "b:8:20", "b:8:20:w", "b:10:200", "b:10:200:w", "b:10:201"}})
+		t.seen(c,
+			point{section, "rwm lets write" + name, func(r Report) string { return opened(r.Mknod["c:10:229:w"]) }},
+			point{section, "rw lets read and write" + name, func(r Report) string { return opened(r.Mknod["b:8:20"]) + opened(r.Mknod["b:8:20:w"]) }},
+			point{section, "r lets read only" + name, func(r Report) string { return opened(r.Mknod["b:10:200"]) + denied(r.Mknod["b:10:200:w"]) }},
+			point{section, "what lies beside cannot be read" + name, func(r Report) string { return denied(r.Mknod["b:10:201"]) }})
+		if onlyV2() || hierarchies()["devices"] == "" {
+			t.skip(section, "devices.list has what is allowed"+name, "there is no hierarchy of devices")
+			continue
+		}
+		c = allow(mixed...).set("linux.cgroupsPath", place.path).probe(Probe{Wait: true})
+		err := c.running()
+		got, _ := c.state()
+		list := text(groupOf(got.Pid, "devices") + "/devices.list")
+		var absent []string
+		for _, line := range []string{"c 10:229 rwm", "b 8:20 rw", "b 10:200 r"} {
+			// With the right to make any node, which all runtimes give, the kernel adds m.
+			if !strings.Contains(list, line) {
+				absent = append(absent, line)
+			}
+		}
+		t.ok(err == nil && len(absent) == 0, section, "devices.list has what is allowed"+name, err, absent, list)
+		c.delete("--force")
+	}
 	t.seen(allow(Object{"allow": true, "type": "c", "major": 10, "access": "rwm"}).probe(probe), point{section, "a rule without minor is on all minors", func(r Report) string { return opened(r.Mknod["c:10:229"]) }})
 	t.seen(allow(Object{"allow": true, "type": "b", "access": "m"}).probe(probe), point{section, "a rule for mknod only does not allow to open", func(r Report) string {
 		return equal(r.Mknod["b:7:0"], "open: open /tmp/device-b:7:0: operation not permitted")

@@ -261,8 +261,10 @@ func (c *Container) until(status string) bool {
 	return eventually(func() bool { return c.status() == status })
 }
 
-func eventually(done func() bool) bool {
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+func eventually(done func() bool) bool { return within(10*time.Second, done) }
+
+func within(limit time.Duration, done func() bool) bool {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		if done() {
 			return true
 		}
@@ -298,11 +300,16 @@ func (c *Container) running() error {
 
 // run lets the probe look around, and deletes the container.
 func (c *Container) run() (Report, error) {
-	var report Report
 	defer c.delete("--force")
 	if answer := c.create(); !answer.ok() {
-		return report, fmt.Errorf("create: %v", answer)
+		return Report{}, fmt.Errorf("create: %v", answer)
 	}
+	return c.look()
+}
+
+// look starts a container that was created, and reads what its probe sees.
+func (c *Container) look() (Report, error) {
+	var report Report
 	if answer := c.start(); !answer.ok() {
 		return report, fmt.Errorf("start: %v", answer)
 	}
@@ -338,6 +345,12 @@ func (t *T) taken(c *Container, requirement interface{}, what string) {
 // seen runs the container and hands its report to the points; all of them fail if it does not run.
 func (t *T) seen(c *Container, points ...point) Report {
 	report, err := c.run()
+	t.judge(report, err, points...)
+	return report
+}
+
+// judge hands a report to the points; all of them fail where there is none.
+func (t *T) judge(report Report, err error, points ...point) {
 	for _, p := range points {
 		if err != nil {
 			t.ok(false, p.requirement, p.what, err)
@@ -346,7 +359,6 @@ func (t *T) seen(c *Container, points ...point) Report {
 		why := p.test(report)
 		t.ok(why == "", p.requirement, p.what, why)
 	}
-	return report
 }
 
 // A point is a requirement, a sentence, and a test that says what is wrong, or nothing.

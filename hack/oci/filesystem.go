@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-tools/specerror"
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -16,6 +17,8 @@ var (
 	_ = program("mounts", mounts)
 	_ = program("mount_options", mountOptions)
 	_ = program("linux_paths", linuxPaths)
+	_ = program("linux_paths_deep", linuxPathsDeep)
+	_ = program("linux_mount_label", linuxMountLabel)
 	_ = program("linux_devices", linuxDevices)
 	_ = program("linux_propagation", linuxPropagation)
 )
@@ -111,6 +114,19 @@ func mounts(t *T) {
 				return fmt.Sprint(r.Mounts["/sized"])
 			}
 			return equal([]uint32{f.Mode, f.UID, f.GID}, []uint32{0o1700, 7, 8})
+		}})
+	t.seen(t.container().add("mounts", tmpfs("/tmp", "nosuid", "strictatime", "mode=755", "size=1k")).probe(Probe{Stat: []string{"/tmp"}}),
+		point{"config.md: mounts", "flags and options of a tmpfs reach it together", func(r Report) string {
+			if len(r.Mounts["/tmp"]) != 1 {
+				return fmt.Sprint(r.Mounts["/tmp"])
+			}
+			m := r.Mounts["/tmp"][0]
+			all := "," + m.Options + "," + m.Super + ","
+			// The kernel gives whole pages.
+			if !strings.Contains(all, ",nosuid,") || strings.Contains(all, "atime") || !strings.Contains(all, ",size=4k,") {
+				return all
+			}
+			return equal([]interface{}{m.Type, m.Source, r.Stat["/tmp"].Mode}, []interface{}{"tmpfs", "tmpfs", 0o755})
 		}})
 	c = t.container()
 	below := c.source("below")
@@ -286,6 +302,84 @@ func linuxPaths(t *T) {
 	t.refused(t.container().set("linux.readonlyPaths", List{"out"}), specerror.ReadonlyPathsAbs, "a relative read-only path is an error")
 }
 
+// What is listed lies below what is listed, and is no file or directory.
+func linuxPathsDeep(t *T) {
+	for _, property := range []string{"maskedPaths", "readonlyPaths"} {
+		masked := property == "maskedPaths"
+		code := specerror.ReadonlyPathsAbs
+		if masked {
+			code = specerror.MaskedPathsAbs
+		}
+		c := t.container()
+		check(os.MkdirAll(c.path("top", "sub"), 0o777))
+		files := []string{"/file", "/top/file", "/top/sub/file"}
+		for _, file := range files {
+			check(os.WriteFile(c.path(file), []byte("data"), 0o666))
+		}
+		c.set("linux."+property, List{"/top", "/file", "/top/sub", "/top/file", "/top/sub/file"})
+		dirs := []string{"/top", "/top/sub"}
+		t.seen(c.probe(Probe{Read: append(files, dirs...), Write: append(files, dirs...)}), point{code, property + ": paths below other paths are listed", func(r Report) string {
+			for _, path := range append(files, dirs...) {
+				if masked && r.Read[path] == "data" {
+					return path + " can be read"
+				}
+				if !masked && (r.Write[path] == "ok" || r.Read[path] != "data") {
+					return fmt.Sprint(path, ": read: ", r.Read[path], ", write: ", r.Write[path])
+				}
+			}
+			return ""
+		}})
+		for _, kind := range []string{"a block device", "a character device", "a fifo"} {
+			kind := kind
+			c := t.container()
+			switch kind {
+			case "a block device":
+				check(mknodHost(c.path("node"), "b", 7, 0))
+			case "a character device":
+				check(mknodHost(c.path("node"), "c", 1, 5))
+			default:
+				check(unix.Mkfifo(c.path("node"), 0o666))
+			}
+			c.set("linux."+property, List{"/node"})
+			probe := Probe{Stat: []string{"/node"}}
+			if masked {
+				// Where it is not masked, /dev/zero gives data, and a fifo blocks the probe.
+				probe.Read = []string{"/node"}
+			}
+			t.seen(c.probe(probe), point{code, property + ": " + kind + " is listed", func(r Report) string {
+				if masked {
+					return unequal(r.Read["/node"], "data")
+				}
+				if len(r.Mounts["/node"]) == 0 || !strings.Contains(","+r.Mounts["/node"][0].Options+",", ",ro,") {
+					return fmt.Sprint(r.Mounts["/node"])
+				}
+				return ""
+			}})
+		}
+		c = t.container()
+		check(os.WriteFile(c.path("target"), []byte("data"), 0o666))
+		check(os.Symlink("/target", c.path("link")))
+		t.seen(c.set("linux."+property, List{"/link"}).probe(Probe{Read: []string{"/link"}, Write: []string{"/link"}}), point{code, property + ": a symbolic link to a file is listed", func(r Report) string {
+			if masked {
+				return unequal(r.Read["/link"], "data")
+			}
+			return unequal(r.Write["/link"], "ok")
+		}})
+		// A link that leads out of the root must not reach the host's file.
+		c = t.container()
+		outside := filepath.Join(c.bundle, "outside")
+		check(os.WriteFile(outside, []byte("data"), 0o666))
+		check(os.Symlink("../outside", c.path("escape")))
+		c.set("linux."+property, List{"/escape"})
+		_, err := c.run()
+		content, _ := os.ReadFile(outside)
+		t.ok(string(content) == "data", code, property+": a symbolic link out of the root leaves the host's file alone", err)
+		c = t.container()
+		check(os.Symlink("../loop", c.path("loop")))
+		t.refused(c.set("linux."+property, List{"/loop"}), code, property+": a symbolic link to itself is an error")
+	}
+}
+
 func unequal(got, not interface{}) string {
 	if fmt.Sprint(got) != fmt.Sprint(not) {
 		return ""
@@ -302,6 +396,8 @@ func linuxDevices(t *T) {
 		"/dev/conf-fifo":  {Type: "p", Mode: 0o666},
 		"/dev/conf-dir/x": {Type: "c", Major: 1, Minor: 3, Mode: 0o606},
 		"/conf-outside":   {Type: "c", Major: 1, Minor: 5, Mode: 0o666},
+		"/dev/conf-big-c": {Type: "c", Major: 10, Minor: 666, Mode: 0o660},
+		"/dev/conf-big-b": {Type: "b", Major: 8, Minor: 666, Mode: 0o660},
 	}
 	var paths []string
 	for path := range want {
@@ -318,6 +414,11 @@ func linuxDevices(t *T) {
 		c.add("linux.devices", device)
 		points = append(points, point{specerror.DevicesAvailable, "device " + path + " has type, numbers, mode and owner as asked", func(r Report) string { return equal(r.Stat[path], f) }})
 	}
+	c.add("linux.devices", Object{"path": "/dev/conf-numbered", "type": "p", "major": 8, "minor": 666, "fileMode": 0o660})
+	paths = append(paths, "/dev/conf-numbered")
+	points = append(points, point{specerror.DevicesAvailable, "the numbers of a fifo are without effect", func(r Report) string {
+		return equal(r.Stat["/dev/conf-numbered"], File{Type: "p", Mode: 0o660})
+	}})
 	t.seen(c.probe(Probe{Stat: paths}), points...)
 	c = t.container().set("linux.resources.devices", allow).set("linux.devices", List{Object{"path": "/dev/unbuffered", "type": "u", "major": 10, "minor": 229}})
 	t.seen(c.probe(Probe{Stat: []string{"/dev/unbuffered"}}), point{specerror.DevicesAvailable, "a device of type u is a character device", func(r Report) string {
@@ -371,4 +472,31 @@ func linuxPropagation(t *T) {
 			return equal(got, want)
 		}})
 	}
+	for propagation, want := range map[string]string{"shared": "seen", "slave": "not seen", "private": "not seen", "unbindable": "bind of the root: invalid argument"} {
+		want := want
+		c := t.container().set("linux.rootfsPropagation", propagation).set("linux.seccomp", nil).probe(Probe{Calls: []string{"propagate"}})
+		for _, set := range sets {
+			c.add("process.capabilities."+set.property, "CAP_SYS_ADMIN")
+		}
+		t.seen(c, point{"config-linux.md: rootfsPropagation", "rootfsPropagation " + propagation + " does in the container what it says", func(r Report) string {
+			return equal(r.Calls["propagate"], want)
+		}})
+	}
+}
+
+func linuxMountLabel(t *T) {
+	const label = "system_u:object_r:container_file_t:s0:c1,c2"
+	c := t.container().set("linux.mountLabel", label)
+	if !exists("/sys/fs/selinux/enforce") {
+		t.refused(c, specerror.PropApplyFailGenError, "a mountLabel that the kernel cannot apply is an error")
+		return
+	}
+	t.seen(c, point{"config-linux.md: mountLabel", "mountLabel is the context of the mounts", func(r Report) string {
+		for _, place := range []string{"/dev", "/dev/shm", "/dev/mqueue"} {
+			if m := r.Mounts[place]; len(m) == 0 || !strings.Contains(m[0].Super, label) {
+				return fmt.Sprint(place, m)
+			}
+		}
+		return ""
+	}})
 }

@@ -88,11 +88,17 @@ func hooks(t *T) {
 	t.ok(answer.ok() && contains(ended, "poststop1", "poststop2"), specerror.PoststopHooksInvoke, "poststop hooks run in order, before delete returns", answer, ended)
 	ours := namespacesOf("self")
 	for _, h := range c.hooked() {
+		if strings.HasPrefix(h.Label, "poststart") {
+			t.ok(h.Program == identity(c.path("probe")), specerror.PoststartTiming, h.Label+" runs after the program was executed", h.Program, identity(c.path("probe")))
+		}
 		kind := strings.TrimRight(h.Label, "12")
 		var got State
 		err := json.Unmarshal(h.State, &got)
 		t.ok(err == nil && got.ID == c.id && got.Bundle == c.bundle && got.Annotations["org.example.hook"] == "yes" && strings.HasPrefix(got.OciVersion, "1."),
 			specerror.PosixHooksStateToStdin, h.Label+" is given the state: ociVersion, id, bundle, annotations", err, string(h.State))
+		given, told := got, before
+		given.Status, given.Pid, told.Status, told.Pid = "", 0, "", 0
+		t.ok(fmt.Sprint(given) == fmt.Sprint(told), specerror.PosixHooksStateToStdin, h.Label+" is given what state says, but for status and pid", given, told)
 		want := map[string]string{"prestart": "creating", "createRuntime": "creating", "createContainer": "creating", "startContainer": "created", "poststart": "running", "poststop": "stopped"}[kind]
 		t.ok(got.Status == want, specerror.PosixHooksStateToStdin, h.Label+" is given the status "+want, got.Status)
 		if kind != "poststop" {

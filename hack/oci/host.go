@@ -18,6 +18,18 @@ func mountTmpfs(path string) error { return unix.Mount("tmpfs", path, "tmpfs", 0
 func share(path string) error      { return unix.Mount("", path, "", unix.MS_SHARED, "") }
 func unmount(path string)          { unix.Unmount(path, unix.MNT_DETACH) }
 
+// unmountBelow takes away what a container without a mount namespace of its own left in ours: what is removed next must not
+// be the inside of a mount.
+func unmountBelow(dir string) {
+	for place, stack := range mountinfo() {
+		for range stack {
+			if strings.HasPrefix(place, dir+"/") {
+				unmount(place)
+			}
+		}
+	}
+}
+
 func mknodHost(path, kind string, major, minor uint32) error {
 	mode := uint32(unix.S_IFCHR)
 	if kind == "b" {
@@ -129,15 +141,15 @@ func groupOf(pid int, controller string) string {
 }
 
 // cgroupOfOurs makes a cgroup in one hierarchy.
-func cgroupOfOurs(t *T) *Group {
+func cgroupOfOurs(t *T, name string) *Group {
 	mounted := hierarchies()
-	for _, name := range []string{"pids", "freezer", "unified"} {
-		if mounted[name] == "" {
+	for _, controller := range []string{"pids", "freezer", "unified"} {
+		if mounted[controller] == "" {
 			continue
 		}
 		_, mark := t.marks()
-		path := "/" + mark + "foreign"
-		dir := mounted[name] + path
+		path := "/" + mark + name
+		dir := mounted[controller] + path
 		if os.Mkdir(dir, 0o755) != nil {
 			continue
 		}

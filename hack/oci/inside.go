@@ -294,11 +294,15 @@ func write(path string) string {
 	return said(err)
 }
 
-// mknod makes a device "c:1:3" and opens it.
+// mknod makes a device "c:1:3" and opens it, "c:1:3:w" for writing.
 func mknod(what string) string {
 	var kind string
 	var major, minor uint32
 	fmt.Sscanf(strings.ReplaceAll(what, ":", " "), "%s %d %d", &kind, &major, &minor)
+	access := os.O_RDONLY
+	if strings.HasSuffix(what, ":w") {
+		access = os.O_WRONLY
+	}
 	mode := uint32(unix.S_IFCHR)
 	if kind == "b" {
 		mode = unix.S_IFBLK
@@ -308,7 +312,7 @@ func mknod(what string) string {
 		return "mknod: " + err.Error()
 	}
 	defer os.Remove(path)
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	file, err := os.OpenFile(path, access|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return "open: " + err.Error()
 	}
@@ -348,16 +352,39 @@ func try(call string) string {
 		if errno != 0 {
 			err = errno
 		}
+	case "propagate":
+		return propagate()
 	default:
 		return "no such call in the probe"
 	}
 	return said(err)
 }
 
+// propagate binds the whole root elsewhere, mounts something, and looks whether the other root shows that, too.
+func propagate() string {
+	for _, dir := range []string{"/tmp/whole", "/tmp/part", "/tmp/place"} {
+		check(os.MkdirAll(dir, 0o755))
+	}
+	check(os.WriteFile("/tmp/part/file", nil, 0o644))
+	if err := unix.Mount("/", "/tmp/whole", "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return "bind of the root: " + err.Error()
+	}
+	if err := unix.Mount("/tmp/part", "/tmp/place", "", unix.MS_BIND, ""); err != nil {
+		return "bind: " + err.Error()
+	}
+	if stat("/tmp/whole/tmp/place/file").Type == "f" {
+		return "seen"
+	}
+	return "not seen"
+}
+
 // hook FILE LABEL [STATUS [SECONDS]]: notes label, working directory, environment and the state that it was given.
 func hook(args []string) int {
 	state, _ := io.ReadAll(os.Stdin)
-	record, _ := json.Marshal(Hooked{Label: args[1], State: json.RawMessage(orNull(state)), Env: os.Environ(), Namespaces: namespacesOf("self"), Args: os.Args})
+	var process State
+	json.Unmarshal(state, &process)
+	record, _ := json.Marshal(Hooked{Label: args[1], State: json.RawMessage(orNull(state)), Env: os.Environ(), Namespaces: namespacesOf("self"), Args: os.Args,
+		Program: identity(fmt.Sprintf("/proc/%d/exe", process.Pid))})
 	file, err := os.OpenFile(args[0], os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -393,4 +420,15 @@ type Hooked struct {
 	Env        []string
 	Namespaces map[string]string
 	Args       []string
+	// The file that the container's process executes, where its pid is one of the hook's own namespace.
+	Program string
+}
+
+// identity names a file, whatever path leads to it.
+func identity(path string) string {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }

@@ -6,9 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/runtime-tools/specerror"
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -163,6 +165,7 @@ func kill(t *T) {
 	t.ok(c.status() == "running", specerror.ErrorsLeaveStateUnchange, "kill with an unknown signal has no effect", c.status())
 	answer = t.command("/", "kill", c.id)
 	t.ok(answer.ok() && c.until("stopped") && strings.HasSuffix(c.log("signals"), "15"), specerror.KillSignalImplement, "kill without a signal sends TERM", answer, c.log("signals"))
+	everySignal(t)
 	before, _ := c.state()
 	answer = c.kill("TERM")
 	t.ok(!answer.ok(), specerror.KillNonCreateRunGenError, "kill TERM of a stopped container is an error", answer)
@@ -185,6 +188,48 @@ func kill(t *T) {
 	err = d.running()
 	answer = d.kill("KILL")
 	t.ok(err == nil && answer.ok() && d.until("stopped"), specerror.KillSignalImplement, "kill KILL ends a running container", err, answer)
+}
+
+// everySignal sends all that a program can catch; TERM, which ends the probe, comes last.
+func everySignal(t *T) {
+	c := t.container().probe(Probe{Wait: true})
+	err := c.running()
+	lost := func(as func(syscall.Signal) string, numbers ...int) []string {
+		var list []string
+		for _, number := range numbers {
+			name := as(syscall.Signal(number))
+			before := strings.Fields(c.log("signals"))
+			answer := c.kill(name)
+			if !answer.ok() || !within(2*time.Second, func() bool {
+				after := strings.Fields(c.log("signals"))
+				return len(after) == len(before)+1 && after[len(before)] == fmt.Sprint(number)
+			}) {
+				list = append(list, name)
+			}
+		}
+		return list
+	}
+	// Not KILL and STOP; CHLD and URG are the probe's own, PROF and those below 35 its language's.
+	numbers := []int{1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 16, 18, 20, 21, 22, 24, 25, 26, 28, 29, 30, 31}
+	wrong := lost(unix.SignalName, numbers...)
+	t.ok(err == nil && len(wrong) == 0, specerror.KillSignalImplement, "kill sends every signal by its name", err, wrong)
+	wrong = lost(func(s syscall.Signal) string { return strings.TrimPrefix(unix.SignalName(s), "SIG") }, numbers...)
+	t.ok(err == nil && len(wrong) == 0, specerror.KillSignalImplement, "kill sends every signal by its name without SIG", err, wrong)
+	wrong = lost(func(s syscall.Signal) string { return fmt.Sprint(int(s)) }, append(numbers, 35, 50, 64)...)
+	t.ok(err == nil && len(wrong) == 0, specerror.KillSignalImplement, "kill sends every signal by its number", err, wrong)
+	got, _ := c.state()
+	in := func(state string) bool {
+		return eventually(func() bool {
+			_, after, _ := strings.Cut(text(fmt.Sprintf("/proc/%d/stat", got.Pid)), ") ")
+			return strings.HasPrefix(after, state)
+		})
+	}
+	answer := c.kill("STOP")
+	t.ok(answer.ok() && in("T"), specerror.KillSignalImplement, "kill STOP stops the process", answer)
+	answer = c.kill("CONT")
+	t.ok(answer.ok() && in("S"), specerror.KillSignalImplement, "kill CONT lets it go on", answer)
+	answer = c.kill("TERM")
+	t.ok(answer.ok() && c.until("stopped") && strings.HasSuffix("\n"+c.log("signals"), "\n15"), specerror.KillSignalImplement, "kill TERM sends TERM", answer, c.log("signals"))
 }
 
 func deleted(t *T) {
@@ -227,7 +272,7 @@ func deleted(t *T) {
 	answer = d.create()
 	t.ok(answer.ok(), specerror.DeleteResImplement, "the id of a deleted container can be used again", answer)
 
-	foreign := cgroupOfOurs(t)
+	foreign := cgroupOfOurs(t, "foreign")
 	if foreign == nil {
 		t.skip(specerror.DeleteOnlyCreatedRes, "delete leaves a cgroup alone that it did not create", "no hierarchy of cgroups can be written here")
 		return
@@ -238,6 +283,23 @@ func deleted(t *T) {
 	e.until("stopped")
 	answer = e.delete()
 	t.ok(err == nil && answer.ok() && exists(foreign.dir), specerror.DeleteOnlyCreatedRes, "delete leaves a cgroup alone that it did not create", err, answer)
+
+	// Somebody else may move the process after create.
+	other := cgroupOfOurs(t, "moved")
+	if other == nil {
+		t.skip(specerror.DeleteOnlyCreatedRes, "delete leaves a cgroup alone into which the process was moved", "no hierarchy of cgroups can be written here")
+		return
+	}
+	m := t.container().probe(Probe{Wait: true})
+	created = m.create()
+	got, _ = m.state()
+	err = os.WriteFile(filepath.Join(other.dir, "cgroup.procs"), []byte(fmt.Sprint(got.Pid)), 0o644)
+	started := m.start()
+	m.kill("KILL")
+	m.until("stopped")
+	answer = m.delete()
+	t.ok(created.ok() && err == nil && started.ok() && answer.ok() && exists(other.dir), specerror.DeleteOnlyCreatedRes,
+		"delete leaves a cgroup alone into which the process was moved", created, err, started, answer)
 }
 
 func bundle(t *T) {
@@ -299,6 +361,35 @@ func configUpdates(t *T) {
 	c.until("stopped")
 	answer = c.delete()
 	t.ok(answer.ok(), specerror.ConfigUpdatesWithoutAffect, "delete does not need config.json any more", answer)
+
+	// A configuration that asks for nothing takes nothing back.
+	d := t.container().set("linux.maskedPaths", List{"/masked"}).set("linux.readonlyPaths", List{"/ro"}).set("process.oomScoreAdj", 100)
+	d.set("linux.sysctl", Object{"net.ipv4.ip_forward": "1"}).set("process.rlimits", List{Object{"type": "RLIMIT_CORE", "soft": 11, "hard": 12}})
+	d.set("linux.rootfsPropagation", "shared").probe(Probe{Read: []string{"/masked"}, Write: []string{"/ro"}, Text: []string{"/proc/sys/net/ipv4/ip_forward"}})
+	check(os.WriteFile(d.path("masked"), []byte("data"), 0o644))
+	check(os.Mkdir(d.path("ro"), 0o777))
+	answer = d.create()
+	d.config = Object{"ociVersion": "1.0.0"}
+	d.write()
+	report, err := d.look()
+	if !answer.ok() {
+		err = fmt.Errorf("create: %v", answer)
+	}
+	t.judge(report, err,
+		point{specerror.ConfigUpdatesWithoutAffect, "an emptied config.json does not stop start", func(Report) string { return "" }},
+		point{specerror.ConfigUpdatesWithoutAffect, "an emptied config.json has no effect on maskedPaths", func(r Report) string { return equal(r.Read["/masked"], "empty") }},
+		point{specerror.ConfigUpdatesWithoutAffect, "an emptied config.json has no effect on readonlyPaths", func(r Report) string { return unequal(r.Write["/ro"], "ok") }},
+		point{specerror.ConfigUpdatesWithoutAffect, "an emptied config.json has no effect on sysctl", func(r Report) string {
+			return equal(r.Text["/proc/sys/net/ipv4/ip_forward"], "1")
+		}},
+		point{specerror.ConfigUpdatesWithoutAffect, "an emptied config.json has no effect on oomScoreAdj", func(r Report) string { return equal(r.OomScoreAdj, 100) }},
+		point{specerror.ConfigUpdatesWithoutAffect, "an emptied config.json has no effect on rlimits", func(r Report) string {
+			return equal(r.Rlimits["RLIMIT_CORE"], [2]uint64{11, 12})
+		}},
+		point{specerror.ConfigUpdatesWithoutAffect, "an emptied config.json has no effect on rootfsPropagation", func(r Report) string {
+			root := r.Mounts["/"]
+			return equal(len(root) > 0 && root[len(root)-1].Shared, true)
+		}})
 }
 
 func extensibility(t *T) {

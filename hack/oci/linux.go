@@ -82,6 +82,49 @@ func linuxNamespaces(t *T) {
 		t.refused(t.container().namespaces(without(k.oci, fmt.Sprintf("%s:/proc/%d/ns/%s", k.oci, os.Getpid(), wrong))...), specerror.NSPathMatchTypeError, "a path of another type of namespace is an error: "+k.oci)
 		t.refused(t.container().namespaces(without(k.oci, k.oci, k.oci)...), specerror.NSErrorOnDup, "a type that is listed twice is an error: "+k.oci)
 	}
+	// Each in place of the next one, as a path of the runtime's own process.
+	ring := append(append([]struct {
+		oci, proc string
+		flag      uintptr
+	}{}, kinds...), kinds[0])
+	for i, k := range ring[:len(ring)-1] {
+		wrong := ring[i+1].proc
+		t.refused(t.container().namespaces(without(k.oci, k.oci+":/proc/self/ns/"+wrong)...), specerror.NSPathMatchTypeError, "the "+wrong+" namespace of the runtime is none of type "+k.oci)
+	}
+	t.refused(t.container().namespaces(without("", "user:/proc/self/ns/uts")...), specerror.NSPathMatchTypeError, "the uts namespace of the runtime is none of type user")
+	t.refused(t.container().namespaces(without("pid", "pid:/proc/self/ns/user")...), specerror.NSPathMatchTypeError, "the user namespace of the runtime is none of type pid")
+
+	all := t.container().namespaces(without("", "cgroup", "user")...).probe(Probe{Wait: true})
+	all.set("linux.uidMappings", List{Object{"containerID": 0, "hostID": 1000, "size": 1000}}).set("linux.gidMappings", List{Object{"containerID": 0, "hostID": 1000, "size": 1000}})
+	created := all.create()
+	got, _ := all.state()
+	theirs := namespacesOf(fmt.Sprint(got.Pid))
+	for kind, inode := range ours {
+		if kind == "time" {
+			continue
+		}
+		t.ok(created.ok() && theirs[kind] != "" && theirs[kind] != inode, specerror.NSNewNSWithoutPath, "with many types listed a new one is made at create: "+kind, created, theirs[kind])
+	}
+	all.delete("--force")
+	none := t.container().namespaces().set("hostname", nil).probe(Probe{Wait: true})
+	created = none.create()
+	got, _ = none.state()
+	theirs = namespacesOf(fmt.Sprint(got.Pid))
+	for kind, inode := range ours {
+		t.ok(created.ok() && theirs[kind] == inode, specerror.NSInheritWithoutType, "with no type listed the runtime's is inherited: "+kind, created, theirs[kind], inode)
+	}
+	below := func() []string {
+		var list []string
+		for place := range mountinfo() {
+			if strings.HasPrefix(place, none.path()) {
+				list = append(list, place)
+			}
+		}
+		return list
+	}
+	during := below()
+	answer := none.delete("--force")
+	t.ok(answer.ok() && len(during) > 0 && len(below()) == 0, specerror.DeleteResImplement, "delete takes the mounts away that were made in the runtime's mount namespace", answer, during, below())
 	t.refused(t.container().namespaces(without("network", "network:/no/such/namespace")...), specerror.NSProcInPath, "a path that does not exist is an error")
 	c := t.container()
 	check(os.WriteFile(c.path("etc", "file"), nil, 0o644))

@@ -68,6 +68,22 @@ func defaults(t *T) {
 			}
 			return fmt.Sprint(f)
 		}},
+		{specerror.DefaultDevices, "/dev/pts/ptmx, where /dev/ptmx leads, is the device that it should be", func(r Report) string {
+			f := r.Stat["/dev/pts/ptmx"]
+			return equal([]interface{}{f.Type, f.Major, f.Minor}, []interface{}{"c", 5, 2})
+		}},
+		{specerror.MountsInOrder, "the mounts are there in the order of the configuration", func(r Report) string {
+			before := 0
+			for _, m := range c.get("mounts").(List) {
+				destination := m.(Object)["destination"].(string)
+				mounted := r.Mounts[destination]
+				if len(mounted) == 0 || mounted[len(mounted)-1].Order <= before {
+					return fmt.Sprint(destination, " comes too early, or never: ", mounted)
+				}
+				before = mounted[len(mounted)-1].Order
+			}
+			return ""
+		}},
 		{specerror.EnvCreateImplement, "capabilities are the default ones in all five sets", func(r Report) string { return wrongCapabilities(r, c) }},
 		{specerror.PosixProcRlimitsSoftMatchCur, "the default limit of open files is set", func(r Report) string {
 			return equal(r.Rlimits["RLIMIT_NOFILE"], [2]uint64{1024, 1024})
@@ -105,8 +121,8 @@ func defaults(t *T) {
 			if wrong := equal(last.Type, mount["type"]); wrong != "" {
 				return wrong
 			}
-			if destination == "/dev/shm" {
-				return equal(last.Source, mount["source"])
+			if wrong := equal(last.Source, mount["source"]); wrong != "" {
+				return wrong
 			}
 			for _, option := range mount["options"].(List) {
 				if option == "strictatime" || strings.Contains(option.(string), "=") || option == "newinstance" {
@@ -189,6 +205,10 @@ func processUser(t *T) {
 			return equal(r.Status["CapEff"]+r.Status["CapPrm"]+r.Status["CapAmb"], strings.Repeat("0", 48))
 		}},
 	)
+	own := t.container().set("process.user", Object{"uid": 10, "gid": 10, "additionalGids": List{5}, "umask": 0o002})
+	t.seen(own, point{"config.md: user", "uid, gid, additionalGids and umask of one user are applied with the default capabilities", func(r Report) string {
+		return equal([]interface{}{r.UID, r.GID, r.Groups, r.Umask}, []interface{}{10, 10, []int{5}, 2})
+	}})
 	t.seen(t.container(), point{"config.md: user", "without additionalGids the caller's groups are not handed on", func(r Report) string {
 		return equal(r.Groups, []int{})
 	}})
@@ -268,11 +288,24 @@ func processCapabilities(t *T) {
 		}
 		return o
 	}
+	// All that the runtime itself may hand on, which is what "privileged" means.
+	var all List
+	status, _ := os.ReadFile("/proc/self/status")
+	_, after, _ := strings.Cut(string(status), "CapBnd:")
+	bounding, _ := strconv.ParseUint(strings.Fields(after)[0], 16, 64)
+	for _, c := range capability.List() {
+		name := "CAP_" + strings.ToUpper(c.String())
+		if bounding&bit(name) != 0 {
+			all = append(all, name)
+		}
+	}
 	for _, one := range []struct {
 		what         string
 		capabilities Object
 		uid          int
 	}{
+		{"all that the runtime has in all sets", same(all...), 0},
+		{"all that the runtime has in all sets, for a user that is not root", same(all...), 1000},
 		{"one capability in all sets", same("CAP_NET_RAW"), 0},
 		{"no capability in any set", Object{}, 0},
 		{"a capability in the bounding set only", Object{"bounding": List{"CAP_KILL"}}, 0},
@@ -332,6 +365,10 @@ func processKernel(t *T) {
 	t.seen(t.container().set("linux.personality", Object{"domain": "LINUX32"}), point{"config-linux.md: personality", "personality LINUX32 is applied", func(r Report) string { return equal(r.Machine, "i686") }})
 	t.seen(t.container().set("linux.personality", Object{"domain": "LINUX"}), point{"config-linux.md: personality", "personality LINUX is applied", func(r Report) string { return equal(r.Machine, "x86_64") }})
 	t.seen(t.container().set("domainname", "conformance.example"), point{"config.md: domainname", "domainname is applied", func(r Report) string { return equal(r.Domain, "conformance.example") }})
+	t.seen(t.container().set("hostname", "conformance-host"), point{"config.md: hostname", "hostname is applied", func(r Report) string { return equal(r.Hostname, "conformance-host") }})
+	host, err := os.Hostname()
+	check(err)
+	t.seen(t.container().set("hostname", nil), point{"config.md: hostname", "without hostname the name stays the one of a new uts namespace", func(r Report) string { return equal(r.Hostname, host) }})
 	t.refused(t.container().set("hostname", strings.Repeat("a", 65)), specerror.ValidValues, "a host name of 65 bytes is an error")
 	t.refused(t.container().namespaces("pid", "network", "ipc", "mount"), "config.md: hostname", "a host name without a uts namespace is an error")
 	t.refused(t.container().set("linux.intelRdt", Object{"closID": "conformance", "l3CacheSchema": "L3:0=f"}), specerror.IntelRdtNoMountedResctrlError, "intelRdt without a mounted resctrl is an error")

@@ -61,6 +61,7 @@ func (t *T) clean() {
 		t.cleanups[i]()
 	}
 	removeGroups(t.marks())
+	unmountBelow(t.dir)
 	os.RemoveAll(t.dir)
 }
 
