@@ -85,7 +85,9 @@ fn status(name: &str) -> &'static str {
     match name {
         "hull-check" => "0: nothing is wrong. 1: warnings only. 2: errors, or the bundle cannot be read.",
         "hull-doctor" => "0: all is there. 1: something is lacking. 2: nothing can run for this user.",
-        "hull-run" => "In the foreground that of the program, 128+n if signal n killed it; 1 if hull failed.",
+        "hull-run" | "hull-seccomp-record" => {
+            "In the foreground that of the program, 128+n if signal n killed it; 1 if hull failed."
+        }
         "hull-exec" => "That of the program, 128+n if signal n killed it; 255 if hull failed before it ran.",
         _ => "0 if it was done, 1 if not, 3 for a verb that does not exist. The reason is on stderr and in the log.",
     }

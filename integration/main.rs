@@ -40,6 +40,7 @@ mod rdt;
 mod sdnotify;
 mod seccomp;
 mod seccompprofile;
+mod seccomprecord;
 mod security;
 mod stress;
 mod sysctl;
@@ -100,6 +101,7 @@ fn main() -> ExitCode {
         cgroups::cases(),
         seccomp::cases(),
         seccompprofile::cases(),
+        seccomprecord::cases(),
         landlock::cases(),
         sdnotify::cases(),
         explain::cases(),

@@ -15,6 +15,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 
 use crate::error::{Error, Result, Step, show};
 use crate::lifecycle::checkpoint::CheckpointOptions;
+use crate::lifecycle::record::RecordOptions;
 use crate::lifecycle::restore::RestoreOptions;
 use crate::lifecycle::update::UpdateOptions;
 use crate::lifecycle::{CreateOptions, ExecOptions, Globals};
@@ -97,6 +98,7 @@ pub enum Verb {
     Explain { bundle: PathBuf, config: Option<PathBuf>, userns_self: bool, format: ExplainFormat },
     Check { bundle: PathBuf, config: Option<PathBuf>, json: bool },
     Doctor { json: bool },
+    SeccompRecord(Box<RecordOptions>),
     SeccompExplain(Box<seccomp::Explain>),
     Features,
     Help(String),
@@ -348,6 +350,7 @@ fn verb_of(name: &str, matches: &ArgMatches) -> Result<Verb> {
             json: matches.get_one::<String>("format").is_some_and(|format| format == "json"),
         },
         "doctor" => Verb::Doctor { json: matches.get_one::<String>("format").is_some_and(|format| format == "json") },
+        "seccomp record" => Verb::SeccompRecord(Box::new(seccomp::record(matches)?)),
         "seccomp explain" => Verb::SeccompExplain(Box::new(seccomp::explain(matches)?)),
         "features" => Verb::Features,
         other => return Err(Error::bug(Step::Usage, format!("the verb {other} is in the table but not in the code"))),
@@ -355,11 +358,15 @@ fn verb_of(name: &str, matches: &ArgMatches) -> Result<Verb> {
 }
 
 fn create_options(matches: &ArgMatches) -> Result<CreateOptions> {
+    create_options_of(id(matches)?, matches)
+}
+
+fn create_options_of(id: String, matches: &ArgMatches) -> Result<CreateOptions> {
     let bundle = bundle(matches)?;
     // runc enters the bundle before it connects to a socket, but not before it writes the pid file.
     let socket = |name| path(matches, name).map(|socket| bundle.join(socket));
     Ok(CreateOptions {
-        id: id(matches)?,
+        id,
         config: path(matches, "config"),
         console_socket: socket("console-socket"),
         pid_file: path(matches, "pid-file"),

@@ -201,7 +201,8 @@ pub fn rfc3339(since_epoch: Duration, nanoseconds: bool) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
 }
 
-fn to_stderr(text: &str) {
+/// Bare text, past the log.
+pub fn to_stderr(text: &str) {
     // Where stderr is closed nobody listens; the exit status still tells.
     let _ = write_all(rustix::stdio::stderr(), text.as_bytes());
 }

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 
-use super::{bundle, is_json, path, words};
+use super::{bundle, create_options_of, ids, is_json, path, words};
 use crate::error::{Error, Result};
+use crate::lifecycle::CreateOptions;
+use crate::lifecycle::record::RecordOptions;
 use crate::plan::seccomp::Arch;
 
 /// What is explained, and how.
@@ -26,7 +28,18 @@ pub struct Explain {
     pub json: bool,
 }
 
-/// From the command line.
+/// The options of record.
+pub fn record(matches: &ArgMatches) -> Result<RecordOptions> {
+    let id = ids(matches)?.pop().unwrap_or_else(|| format!("record-{}", std::process::id()));
+    let run = CreateOptions {
+        keep: matches.get_flag("keep"),
+        no_subreaper: matches.get_flag("no-subreaper"),
+        ..create_options_of(id, matches)?
+    };
+    Ok(RecordOptions { run, output: path(matches, "output"), names_only: matches.get_flag("names-only") })
+}
+
+/// The options of explain.
 pub fn explain(matches: &ArgMatches) -> Result<Explain> {
     Ok(Explain {
         bundle: bundle(matches)?,

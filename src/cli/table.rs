@@ -412,6 +412,28 @@ pub const VERBS: &[Verb] = &[
         example: "hull doctor",
     },
     Verb {
+        name: "seccomp record",
+        about: "run a container in the foreground and write the smallest profile for its system calls",
+        options: &[
+            BUNDLE,
+            CONFIG,
+            option("output", Some('o'), "FILE", "write the profile to FILE [default: seccomp.json in the bundle]"),
+            switch("names-only", None, "no conditions on arguments, such as requests of ioctl and domains of socket"),
+            CONSOLE_SOCKET,
+            PID_FILE,
+            PIDFD_SOCKET,
+            NO_PIVOT,
+            NO_NEW_KEYRING,
+            PRESERVE_FDS,
+            USERNS,
+            switch("keep", None, "keep the container after its program ends"),
+            switch("no-subreaper", None, "do not adopt orphans of the container"),
+        ],
+        positionals: &[("ID", Count::Optional, "the container's id [default: record- and hull's pid]")],
+        stops: false,
+        example: "hull seccomp record --bundle /srv/web --output web.json",
+    },
+    Verb {
         name: "seccomp explain",
         about: "print a profile in words, or what becomes of the system calls that are named",
         options: &[
@@ -445,7 +467,7 @@ pub const VERBS: &[Verb] = &[
 ];
 
 /// The first words of verbs that have two, with a line on them.
-pub const GROUPS: &[(&str, &str)] = &[("seccomp", "explain seccomp profiles")];
+pub const GROUPS: &[(&str, &str)] = &[("seccomp", "make and explain seccomp profiles")];
 
 /// The verbs of a group, by their second words.
 pub fn members(group: &str) -> impl Iterator<Item = (&'static str, &'static Verb)> {

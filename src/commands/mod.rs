@@ -54,7 +54,7 @@ impl From<String> for Done {
 /// Does what the command line says.
 pub fn execute(invocation: Invocation) -> Result<Done> {
     let Invocation { globals, own_root, verb } = invocation;
-    if own_root && matches!(verb, Verb::Create(_) | Verb::Run(_) | Verb::Restore(_)) {
+    if own_root && matches!(verb, Verb::Create(_) | Verb::Run(_) | Verb::Restore(_) | Verb::SeccompRecord(_)) {
         make_own_root(&globals)?;
     }
     match verb {
@@ -80,6 +80,7 @@ pub fn execute(invocation: Invocation) -> Result<Done> {
         }
         Verb::Check { bundle, config, json } => check::check(&globals, &bundle, config.as_deref(), json),
         Verb::Doctor { json } => doctor::doctor(json),
+        Verb::SeccompRecord(options) => seccomp::record(&globals, &options),
         Verb::SeccompExplain(options) => seccomp::explain(&options),
         Verb::Features => features::features(),
         Verb::Help(text) => Ok(text.into()),

@@ -1,12 +1,22 @@
-//! `hull seccomp explain`: a profile in words, and what becomes of a call under it.
+//! `hull seccomp record`: the smallest profile of a program; `hull seccomp explain`: a profile in words, and what becomes
+//! of a call under it.
 
 use super::{Done, json};
 use crate::cli::seccomp::Explain;
 use crate::error::{Error, Result, Step, show};
+use crate::lifecycle::record::RecordOptions;
+use crate::lifecycle::{self, Globals};
 use crate::plan::seccomp::explain::{Answer, Explained, Report};
 use crate::plan::seccomp::{Context, words};
 use crate::spec::load;
 use crate::sys::arch::AUDIT_ARCH;
+
+/// Runs a container and writes the profile of its program; the program's exit status is hull's.
+pub fn record(globals: &Globals, options: &RecordOptions) -> Result<Done> {
+    let status = lifecycle::record::record(globals, options)
+        .map_err(|error| error.context(format!("seccomp record {}", options.run.id)))?;
+    Ok(Done { text: String::new(), status })
+}
 
 /// Explains a profile, or answers for single calls.
 pub fn explain(options: &Explain) -> Result<Done> {

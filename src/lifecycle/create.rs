@@ -116,6 +116,7 @@ pub fn prepare(globals: &Globals, options: &CreateOptions, detached: bool) -> Re
             rootless: globals.rootless,
             userns_self: options.userns_self,
             notify,
+            record: options.record,
         };
         let plan = Plan::new(&spec, &facts, &plan_options)?;
         for note in unknown.iter().map(ToString::to_string).chain(plan.notes.iter().cloned()) {
@@ -485,8 +486,13 @@ fn init_steps(
         }
         handed_on.extend(steps::seccomp::load(filter)?);
     }
-    steps::process::set_capabilities(&process.capabilities)?;
-    // ── Here: what the program will have, and no more.
+    let recorder = plan.seccomp.as_ref().filter(|filter| filter.recorder.is_some());
+    match recorder {
+        // Loading takes CAP_SYS_ADMIN, and a recording begins in front of execve, which takes it away.
+        Some(_) if !process.no_new_privileges => steps::process::set_capabilities(&process.capabilities.with_admin())?,
+        _ => steps::process::set_capabilities(&process.capabilities)?,
+    }
+    // ── Here: what the program will have, and no more; for a recording, perhaps CAP_SYS_ADMIN.
     trace::step("17 ready");
     // From here on the end of the channel says that setup has died; a death signal could still hit an init that has just
     // been let go, when setup leaves.
@@ -529,6 +535,15 @@ fn init_steps(
     if let Some(rules) = landlock {
         steps::process::no_new_privileges()?;
         steps::landlock::restrict(rules)?;
+    }
+    if let (Some(filter), Listener::Start(_, connection)) = (recorder, &*who) {
+        if process.no_new_privileges {
+            steps::process::no_new_privileges()?;
+        }
+        crate::sys::signal::unblock_all().err_at(Step::Process, "sigprocmask", || "unblock the signals")?;
+        // From here on hull is asked about each call: it is at the other end of the connection.
+        steps::seccomp::load_recorder(filter, connection.as_fd())?;
+        return Err(steps::process::exec_error(&program, execve(&program, &argv, &envp)));
     }
     match &plan.seccomp {
         None if process.no_new_privileges => steps::process::no_new_privileges()?,

@@ -13,6 +13,7 @@ use rustix::process::{WaitOptions, wait};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 use super::process::Process;
+use super::record::Recorder;
 use super::sdnotify::Waiting;
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::sys;
@@ -28,6 +29,8 @@ pub struct Foreground {
     raw: Option<Raw>,
     /// The program's READY is passed on when it comes.
     pub ready: Option<Waiting>,
+    /// `seccomp record`: answers the program's calls.
+    pub recorder: Option<Recorder>,
 }
 
 impl Foreground {
@@ -42,7 +45,7 @@ impl Foreground {
                 || "adopt the container's orphans",
             )?;
         }
-        let mut foreground = Foreground { signals, copies: Vec::new(), raw: None, ready: None };
+        let mut foreground = Foreground { signals, copies: Vec::new(), raw: None, ready: None, recorder: None };
         let mut stdio: Stdio = [None, None, None];
         for number in 0..3 {
             let caller = sys::process::standard(number);
@@ -80,13 +83,24 @@ impl Foreground {
         }
         let mut status = None;
         while status.is_none() {
-            {
+            let (asked, quiet) = {
                 let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(pidfd, PollFlags::IN)];
                 fds.extend(self.copies.iter().filter_map(Copy::wants));
                 fds.extend(self.ready.as_ref().map(|ready| PollFd::new(ready, PollFlags::IN)));
+                let others = fds.len();
+                fds.extend(self.recorder.as_ref().and_then(Recorder::wants));
                 match poll(&mut fds, None) {
                     Ok(_) | Err(Errno::INTR) => {}
                     Err(errno) => return Err(Error::call(Step::Sync, "poll", errno, "wait for the program")),
+                }
+                let asked = fds.get(others).map_or(PollFlags::empty(), PollFd::revents);
+                (asked, fds[..others].iter().all(|fd| fd.revents().is_empty()))
+            };
+            if let Some(recorder) = self.recorder.as_mut().filter(|_| !asked.is_empty()) {
+                recorder.go_on(asked)?;
+                // A program calls often: no look at the rest unless it asks for one.
+                if quiet {
+                    continue;
                 }
             }
             self.copies.retain_mut(Copy::go_on);

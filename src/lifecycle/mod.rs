@@ -16,6 +16,7 @@ pub mod notify;
 pub mod pause;
 pub mod process;
 pub mod ps;
+pub mod record;
 pub mod restore;
 pub mod run;
 pub mod sdnotify;
@@ -67,6 +68,8 @@ pub struct CreateOptions {
     pub keep: bool,
     /// run --no-subreaper.
     pub no_subreaper: bool,
+    /// `seccomp record` is at work; what marks hull's own calls in the container.
+    pub record: Option<crate::plan::seccomp::record::Mark>,
 }
 
 /// The options of exec.

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use super::create::{Created, again_from_copy, prepare, setup};
 use super::foreground::Foreground;
+use super::record::{Output, Recorder};
 use super::sdnotify::Waiting;
 use super::{CreateOptions, Globals, delete, start};
 use crate::cgroup;
@@ -12,12 +13,19 @@ use crate::trace;
 
 /// Creates and starts; in the foreground waits for the program and gives its exit status.
 pub fn run(globals: &Globals, options: &CreateOptions) -> Result<i32> {
-    let result = create_and_start(globals, options);
+    let result = create_and_start(globals, options, None);
     trace::close(true);
     result
 }
 
-fn create_and_start(globals: &Globals, options: &CreateOptions) -> Result<i32> {
+/// The same in the foreground, with a profile of the program's calls.
+pub fn record(globals: &Globals, options: &CreateOptions, output: &Output, names_only: bool) -> Result<i32> {
+    let result = create_and_start(globals, options, Some((output, names_only)));
+    trace::close(true);
+    result
+}
+
+fn create_and_start(globals: &Globals, options: &CreateOptions, record: Option<(&Output, bool)>) -> Result<i32> {
     let prepared = prepare(globals, options, options.detach)?;
     let plan = &prepared.plan;
     if plan.process.args.is_empty() {
@@ -37,7 +45,8 @@ fn create_and_start(globals: &Globals, options: &CreateOptions) -> Result<i32> {
     }
     let ready = Waiting::open(&dir)?;
     trace::step("20 let init go, wait for its execve");
-    let started = start::release(&dir, init, &pidfd).and_then(|()| {
+    let mut recorder = record.map(|_| Recorder::new(plan));
+    let started = start::release(&dir, init, &pidfd, recorder.as_mut()).and_then(|()| {
         let _ = dir.remove_socket();
         start::run_poststart(&state, &plan.hooks, &pidfd)
     });
@@ -57,14 +66,19 @@ fn create_and_start(globals: &Globals, options: &CreateOptions) -> Result<i32> {
             drop(dir);
             trace::step("22 wait for the program");
             foreground.ready = ready;
+            foreground.recorder = recorder;
             let status = foreground.attend(init, &pidfd, terminal)?;
+            let written = match (foreground.recorder.take(), record) {
+                (Some(recorder), Some((output, names_only))) => recorder.finish(plan, output, names_only),
+                _ => Ok(()),
+            };
             if status == 128 + libc::SIGKILL && cgroup::had_no_memory(&state.cgroup) {
                 crate::log::warn(format!("run {}: {}", options.id, cgroup::NO_MEMORY));
             }
             if options.keep {
-                return Ok(status);
+                return written.map(|()| status);
             }
-            return delete_own(globals, options).map(|()| status);
+            return delete_own(globals, options).and(written).map(|()| status);
         }
     };
     if !options.keep {

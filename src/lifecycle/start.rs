@@ -13,9 +13,10 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::Globals;
 use super::process::{Process, has_executed, is_stopped};
+use super::record::Recorder;
 use super::sdnotify::Waiting;
 use super::state::{State, StateDir, Status};
-use super::sync::send_packet;
+use super::sync::{recv_packet, send_packet};
 use crate::cgroup;
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::hooks::Hooks;
@@ -66,7 +67,7 @@ fn start_locked(globals: &Globals, id: &str) -> Result<()> {
     };
     let ready = Waiting::open(&dir)?;
     trace::step("let init go, wait for its execve");
-    release(&dir, init, &pidfd).map_err(|error| {
+    release(&dir, init, &pidfd, None).map_err(|error| {
         let died = error.step == Step::Exec && error.errno.is_none();
         if died && cgroup::had_no_memory(&state.cgroup) { error.hint(cgroup::NO_MEMORY) } else { error }
     })?;
@@ -83,8 +84,9 @@ pub fn no_program() -> Error {
     Error::spec("/process", "missing: there is no program to run")
 }
 
-/// Connects to init and waits until its execve is done.
-pub fn release(dir: &StateDir, init: Process, pidfd: &OwnedFd) -> Result<()> {
+/// Connects to init and waits until its execve is done. For `seccomp record` init says who is to be asked about its calls
+/// from then on, and its execve is the first of them.
+pub fn release(dir: &StateDir, init: Process, pidfd: &OwnedFd, mut recorder: Option<&mut Recorder>) -> Result<()> {
     let memfd = crate::sys::process::memfd_page(c"hull-start").err_at(
         Step::Sync,
         "memfd_create",
@@ -101,6 +103,8 @@ pub fn release(dir: &StateDir, init: Process, pidfd: &OwnedFd) -> Result<()> {
     loop {
         let mut fds = vec![PollFd::new(&connection, PollFlags::IN)];
         fds.extend(hooks::can_be_polled(pidfd).then(|| PollFd::new(pidfd, PollFlags::IN)));
+        let calls = fds.len();
+        fds.extend(recorder.as_ref().and_then(|recorder| recorder.wants()));
         match poll(&mut fds, Some(&patience)) {
             // It is not started twice: when it goes on, it sees that this start has given up.
             Ok(0) if is_stopped(init.pid) && page.claim() => {
@@ -111,9 +115,22 @@ pub fn release(dir: &StateDir, init: Process, pidfd: &OwnedFd) -> Result<()> {
             Err(Errno::INTR) => continue,
             Err(errno) => return Err(Error::call(Step::Sync, "poll", errno, "wait for the program")),
         }
-        if fds.iter().any(|fd| !fd.revents().is_empty()) {
+        let said = !fds[0].revents().is_empty();
+        let over = fds[..calls].iter().any(|fd| !fd.revents().is_empty());
+        let asked = fds.get(calls).map_or(PollFlags::empty(), PollFd::revents);
+        let Some(recorder) = &mut recorder else {
+            if over {
+                break;
+            }
+            continue;
+        };
+        recorder.go_on(asked)?;
+        let (mut listener, mut byte) = (Vec::new(), [0_u8; 8]);
+        // The end of the connection, or of init.
+        if over && !(said && recv_packet(connection.as_fd(), &mut byte, &mut listener)? > 0) {
             break;
         }
+        listener.into_iter().for_each(|listener| recorder.listen(listener));
     }
     let said = page.load();
     if !said.is_empty() {

@@ -73,6 +73,8 @@ pub struct Options {
     pub rootless: Option<bool>,
     /// --userns self: a user namespace with the caller's single id.
     pub userns_self: bool,
+    /// The program's calls are recorded (`seccomp record`); what marks hull's own.
+    pub record: Option<seccomp::record::Mark>,
 }
 
 /// Who makes cgroups.
@@ -202,6 +204,10 @@ impl Plan {
         let fail_unknown = spec.annotations.get(seccomp::FAIL_UNKNOWN_ANNOTATION).is_some_and(|value| &**value == "1");
         let context = seccomp::Context { audit_arch: host.audit_arch, fail_unknown };
         let seccomp = linux.and_then(|l| l.seccomp.as_ref()).map(|s| seccomp::compile(s, &context)).transpose()?;
+        let seccomp = match options.record {
+            Some(mark) => Some(seccomp::record::filter(seccomp, mark, &context)?),
+            None => seccomp,
+        };
         notes.extend(seccomp.iter().flat_map(|filter| filter.notes.iter().cloned()));
         let memory_policy = linux.and_then(|l| l.memory_policy.as_ref()).map(memory_policy::plan).transpose()?;
         let landlock = landlock::plan(spec, host)?;

@@ -84,6 +84,14 @@ pub struct Capabilities {
     pub ambient: u64,
 }
 
+impl Capabilities {
+    /// With CAP_SYS_ADMIN for the process itself; execve(2) computes its sets from the others (capabilities(7)).
+    pub fn with_admin(self) -> Capabilities {
+        const CAP_SYS_ADMIN: u64 = 1 << 21;
+        Capabilities { permitted: self.permitted | CAP_SYS_ADMIN, effective: self.effective | CAP_SYS_ADMIN, ..self }
+    }
+}
+
 /// One limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rlimit {

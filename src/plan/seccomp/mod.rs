@@ -20,6 +20,7 @@ mod facts;
 pub mod interpreter;
 mod program;
 mod question;
+pub mod record;
 mod rules;
 mod table;
 pub mod words;
@@ -120,13 +121,16 @@ pub struct Filter {
     pub notify: Option<Listener>,
     /// What was left out, for the log and `hull explain`.
     pub notes: Vec<String>,
+    /// `hull seccomp record`: hull is asked about each call.
+    pub recorder: Option<Box<record::Recorder>>,
 }
 
 impl Filter {
     /// Whether it is loaded before the capabilities fall: without no_new_privs loading takes CAP_SYS_ADMIN, and a listener
-    /// must reach setup. Else it is loaded last of all.
+    /// must reach setup. Else it is loaded last of all; and so is that of a recording, since hull is asked about each
+    /// call from then on.
     pub fn loads_early(&self, no_new_privileges: bool) -> bool {
-        self.notify.is_some() || !no_new_privileges
+        self.recorder.is_none() && (self.notify.is_some() || !no_new_privileges)
     }
 }
 
@@ -156,7 +160,7 @@ pub fn compile(spec: &spec::Seccomp<'_>, context: &Context) -> Result<Filter> {
         )
         .hint("most of them are conditions on arguments"));
     }
-    Ok(Filter { program, flags, notify, notes })
+    Ok(Filter { program, flags, notify, notes, recorder: None })
 }
 
 fn default_action(spec: &spec::Seccomp<'_>) -> Result<u32> {
