@@ -78,6 +78,13 @@ pub fn cases() -> Vec<Test> {
         root(test("cgroups/block_io_throttles", block_io_throttles)).requires(Need::BlockIo),
         with(test("cgroups/huge_pages_and_their_reservations", huge_pages_and_their_reservations), "hugetlb")
             .peer("*", "they set no limit of reservations"),
+        with(
+            with(test("cgroups/network_classes_and_priorities", network_classes_and_priorities), "net_cls"),
+            "net_prio",
+        ),
+        with(test("cgroups/rdma_of_a_device_that_is_not_there", rdma_of_a_device_that_is_not_there), "rdma"),
+        with(with(test("cgroups/unified_values_of_controllers", unified_values_of_controllers), "memory"), "pids")
+            .requires(Need::CgroupV2),
         with(test("cgroups/memory_without_a_killer", memory_without_a_killer), "memory").requires(Need::CgroupV1),
         with(test("cgroups/v1_device_list", v1_device_list), "devices")
             .requires(Need::CgroupV1)
@@ -597,6 +604,33 @@ fn huge_pages_and_their_reservations(case: &mut Case) -> Result<()> {
     case.delete()?;
     case.set("/linux/resources/hugepageLimits", json!([{"pageSize": "3MB", "limit": 4_194_304}]));
     case.run()?.refused()?.stderr_has("hugetlb.3MB").map(drop)
+}
+
+fn network_classes_and_priorities(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/network", json!({"classID": 1_048_577, "priorities": [{"name": "lo", "priority": 7}]}));
+    let init = case.args(["sleep", "60"]).up()?;
+    let class = value(&init, "net_cls", "net_cls.classid", "")?;
+    ensure!(class == "1048577", "the class is {class}");
+    let priorities = value(&init, "net_prio", "net_prio.ifpriomap", "")?;
+    ensure!(priorities.lines().any(|line| line == "lo 7"), "the priorities are {priorities:?}");
+    case.delete()
+}
+
+/// Without such hardware the kernel knows no device, and says so of each name.
+fn rdma_of_a_device_that_is_not_there(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/rdma", json!({"nosuch0": {"hcaHandles": 2, "hcaObjects": 20}}));
+    case.args(["true"]).run()?.refused()?.stderr_has("rdma").map(drop)
+}
+
+fn unified_values_of_controllers(case: &mut Case) -> Result<()> {
+    let values = [("memory.high", "50331648"), ("memory.oom.group", "1"), ("pids.max", "33")];
+    case.set("/linux/resources/unified", json!(std::collections::BTreeMap::from(values)));
+    let init = case.args(["sleep", "60"]).up()?;
+    for (file, wanted) in values {
+        let have = value(&init, "", "", file)?;
+        ensure!(have == wanted, "{file} is {have}");
+    }
+    case.delete()
 }
 
 fn memory_without_a_killer(case: &mut Case) -> Result<()> {

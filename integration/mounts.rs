@@ -52,6 +52,9 @@ pub fn cases() -> Vec<Test> {
         test("mounts/mqueue_and_shm", mqueue_and_shm),
         test("mounts/sysfs_is_read_only", sysfs_is_read_only),
         test("mounts/cgroup_mount_shows_the_own_cgroup", cgroup_mount_shows_the_own_cgroup).requires(Need::Root),
+        test("mounts/cgroup_mount_without_a_cgroup_namespace", cgroup_mount_without_a_cgroup_namespace)
+            .requires(Need::Root)
+            .peer("*", "show all of cgroup2"),
         test("mounts/a_link_as_destination_stays_in_the_rootfs", a_link_as_destination_stays_in_the_rootfs)
             .peer("crun", "fails to make a directory behind a dangling link"),
         test("mounts/a_link_at_dev_stays_in_the_rootfs", a_link_at_dev_stays_in_the_rootfs)
@@ -416,6 +419,27 @@ fn cgroup_mount_shows_the_own_cgroup(case: &mut Case) -> Result<()> {
     let mounts = kernel::mounts(init.pid)?;
     let cgroups: Vec<_> = mounts.iter().filter(|mount| mount.fstype.starts_with("cgroup")).collect();
     ensure!(!cgroups.is_empty() && cgroups.iter().all(|mount| mount.has("ro")), "{cgroups:?}");
+    case.delete()
+}
+
+/// The directory on each mount is the container's own in that hierarchy, read-only, whatever lies above it on the host.
+fn cgroup_mount_without_a_cgroup_namespace(case: &mut Case) -> Result<()> {
+    let init = case.without_namespace("cgroup").args(["sleep", "60"]).up()?;
+    let host = fs::read_link("/proc/self/ns/cgroup")?;
+    ensure!(fs::read_link(format!("/proc/{}/ns/cgroup", init.pid))? == host, "it has a cgroup namespace");
+    let own = kernel::cgroups(init.pid)?;
+    let mut seen = 0;
+    for mount in kernel::mounts(init.pid)?.iter().filter(|mount| mount.fstype.starts_with("cgroup")) {
+        let name = mount.target.strip_prefix("/sys/fs/cgroup").context("a place of cgroups")?.trim_start_matches('/');
+        let dir =
+            own.get(if name.is_empty() { "unified" } else { name }).with_context(|| format!("a cgroup: {name}"))?;
+        let (inside, outside) = (fs::metadata(format!("/proc/{}/root{}", init.pid, mount.target))?, fs::metadata(dir)?);
+        let same = (inside.dev(), inside.ino()) == (outside.dev(), outside.ino());
+        ensure!(same, "{} is not {}", mount.target, dir.display());
+        ensure!(mount.has("ro"), "{mount:?} can be written");
+        seen += 1;
+    }
+    ensure!(seen > 0, "no cgroup is mounted");
     case.delete()
 }
 
