@@ -447,9 +447,7 @@ impl Case {
         let append = || File::options().append(true).create(true).clone();
         command.stdout(append().open(&out)?).stderr(append().open(&err)?);
         let line = args.iter().map(|arg| arg.as_ref().to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
-        let mut own = OWN_CHILDREN.lock().expect("held only for a spawn");
-        let child = command.spawn().with_context(|| format!("start {}", self.runtime.display()))?;
-        own.get_or_insert_default().insert(child.id());
+        let child = spawn_child(&mut command).with_context(|| format!("start {}", self.runtime.display()))?;
         Ok(Running { child, out, err, line })
     }
 
@@ -650,7 +648,7 @@ impl Running {
             self.kill();
         }
         let status = self.child.wait()?;
-        OWN_CHILDREN.lock().expect("held only for a spawn").get_or_insert_default().remove(&self.child.id());
+        forget_child(&self.child);
         let output = Output {
             status: status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(-1),
             stdout: String::from_utf8_lossy(&fs::read(&self.out)?).into_owned(),
@@ -726,6 +724,19 @@ impl Output {
         ensure!(lines == 1, "`{}` said {lines} lines instead of one: {:?}", self.line, self.stderr);
         Ok(self)
     }
+}
+
+/// Starts a child that its case waits for itself.
+pub fn spawn_child(command: &mut Command) -> std::io::Result<Child> {
+    let mut own = OWN_CHILDREN.lock().expect("held only for a spawn");
+    let child = command.spawn()?;
+    own.get_or_insert_default().insert(child.id());
+    Ok(child)
+}
+
+/// It was waited for.
+pub fn forget_child(child: &Child) {
+    OWN_CHILDREN.lock().expect("held only for a spawn").get_or_insert_default().remove(&child.id());
 }
 
 /// Reaps children that no case waits for: inits that were inherited and have exited.

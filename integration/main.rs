@@ -28,6 +28,7 @@ mod idmapmounts;
 mod kernel;
 mod landlock;
 mod lifecycle;
+mod load;
 mod log;
 mod mountoptions;
 mod mounts;
@@ -118,6 +119,7 @@ fn main() -> ExitCode {
         apparmor::cases(),
         checkpoint::cases(),
         stress::cases(),
+        load::cases(),
         security::cases(),
     ]
     .into_iter()
