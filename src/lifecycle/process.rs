@@ -142,16 +142,17 @@ fn read_stat(pid: i32) -> Result<Option<Stat>> {
         let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
         Error::call(Step::State, call, errno, format!("read /proc/{pid}/stat"))
     };
+    // ESRCH from either call: it was reaped in its middle.
+    let gone = |error: &std::io::Error| matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH));
     let mut file = match std::fs::File::open(format!("/proc/{pid}/stat")) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if gone(&error) => return Ok(None),
         Err(error) => return Err(failed("open", &error)),
     };
     let mut text = Vec::with_capacity(1024);
     match file.read_to_end(&mut text) {
         Ok(_) => {}
-        // It was reaped between the two calls.
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+        Err(error) if gone(&error) => return Ok(None),
         Err(error) => return Err(failed("read", &error)),
     }
     Stat::from_read(&text[..])
