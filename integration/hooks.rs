@@ -14,6 +14,10 @@ pub fn cases() -> Vec<Test> {
         test("hooks/run_in_the_specs_order", run_in_the_specs_order)
             .peer("*", "runs poststart before the program")
             .requires(Need::Root),
+        // posix_spawn of glibc takes ENOSYS for an old kernel, but not EPERM.
+        test("hooks/run_where_a_filter_refuses_clone3", |case| run_in_the_specs_order(case.deny("clone3:EPERM")))
+            .peer("*", "runs poststart before the program")
+            .requires(Need::Root),
         test("hooks/get_the_state_on_stdin", get_the_state_on_stdin),
         test("hooks/get_the_given_environment", get_the_given_environment),
         test("hooks/args_start_with_the_name", args_start_with_the_name),

@@ -119,16 +119,16 @@ impl HostFacts {
         Ok(HostFacts {
             cgroup: CgroupFacts::probe()?,
             resctrl: if resctrl { Resctrl::probe()? } else { None },
-            ..HostFacts::of_process(spec)
+            ..HostFacts::of_process(spec)?
         })
     }
 
     /// Reads what the process alone depends on: for exec, whose cgroups are there already.
-    pub fn of_process(spec: &Spec<'_>) -> HostFacts {
-        let (bounding, last_cap) = bounding_set();
+    pub fn of_process(spec: &Spec<'_>) -> Result<HostFacts> {
+        let (bounding, last_cap) = bounding_set()?;
         let asks_for = |text: &Option<Str<'_>>| text.as_deref().is_some_and(|text| !text.is_empty());
         let process = spec.process.as_ref();
-        HostFacts {
+        Ok(HostFacts {
             euid: rustix::process::geteuid().as_raw(),
             egid: rustix::process::getegid().as_raw(),
             in_user_namespace: crate::cli::root::in_user_namespace(),
@@ -142,7 +142,7 @@ impl HostFacts {
                 && Path::new("/sys/fs/selinux/enforce").exists(),
             landlock: if landlock::is_asked_for(spec) { crate::sys::landlock::abi().unwrap_or(0) } else { 0 },
             resctrl: None,
-        }
+        })
     }
 
     /// The same for a plan with this driver of cgroups: systemd's has its own root of them.
@@ -180,17 +180,19 @@ impl HostFacts {
     }
 }
 
-/// The bounding set by bit, and the last capability that the kernel knows.
-fn bounding_set() -> (u64, u32) {
+/// The bounding set by bit, and the last capability that the kernel knows. A call that fails must not pass for the end of
+/// the list: what is above it would stay in the container's bounding set.
+fn bounding_set() -> Result<(u64, u32)> {
     let mut set = 0;
     for capability in 0..64 {
-        match crate::sys::process::in_bounding(capability) {
+        let answer = crate::sys::process::in_bounding(capability);
+        match answer.err_at(Step::Process, "prctl(PR_CAPBSET_READ)", || format!("look for capability {capability}"))? {
             Some(true) => set |= 1 << capability,
             Some(false) => {}
-            None => return (set, capability.saturating_sub(1)),
+            None => return Ok((set, capability.saturating_sub(1))),
         }
     }
-    (set, 63)
+    Ok((set, 63))
 }
 
 fn apparmor_enabled() -> bool {

@@ -3,7 +3,7 @@
 //! A [`Handle`] holds one directory of each hierarchy open; every file of a cgroup is opened from there. What exists is
 //! written down as [`Saved`] before it is made, so that any later hull finds and removes it.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -229,7 +229,7 @@ impl Handle {
             return Ok(());
         }
         let deadline = Instant::now() + PATIENCE;
-        let mut signalled = HashSet::new();
+        let mut signalled = BTreeSet::new();
         loop {
             // Frozen processes make no others. One that does not freeze soon is not waited for: the next round gets it.
             freezer::freeze_for(&self.trees, Duration::from_millis(100));

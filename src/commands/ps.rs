@@ -32,14 +32,20 @@ fn table(pids: &[i32], options: Vec<OsString>) -> Result<String> {
     })?;
     let options = if options.is_empty() { vec!["-ef".into()] } else { options };
     // The width of a terminal must not cut lines that a script reads.
-    let output = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(&options)
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .env("COLUMNS", "4096")
         .stdin(Stdio::null())
-        .output()
-        .err_at(Step::State, "execve", || format!("run {program}"))?;
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = crate::sys::spawn::spawn(&mut command).and_then(std::process::Child::wait_with_output).err_at(
+        Step::State,
+        "execve",
+        || format!("run {program}"),
+    )?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason given").trim();

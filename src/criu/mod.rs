@@ -227,7 +227,10 @@ fn run(program: &CString, socket: &OwnedFd) -> Error {
     // It runs tar, ip and iptables.
     env.extend(CString::new(format!("PATH={PLACES}")));
     let env: Vec<_> = env.iter().map(AsRef::as_ref).collect();
-    crate::sys::signal::default_all();
+    if let Err(error) = crate::sys::signal::default_all() {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        return Error::call(Step::Criu, "rt_sigaction", errno, "give every signal its default action");
+    }
     let errno = execve(program, &[c"criu", c"swrk", &socket], &env);
     Error::call(Step::Criu, "execve", errno, format!("run {}", program.to_string_lossy()))
 }

@@ -146,7 +146,7 @@ pub fn checkpoint(globals: &Globals, id: &str, options: &CheckpointOptions) -> R
     if options.leave_running || options.pre_dump {
         return Ok(());
     }
-    delete::remove(&dir, &state)
+    delete::remove(&dir, &state, true)
 }
 
 /// The namespaces that may be other containers': joined by path, they are found again by path at restore.

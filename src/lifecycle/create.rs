@@ -219,7 +219,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     }
     attributes_by_pid(prepared, pid)?;
     if plan.sync.mapped {
-        channel.send(&Sync::Mapped(pid), &[]).map_err(|e| died(&undo, e))?;
+        channel.send(&Sync::Mapped(pid), &[]).map_err(|e| died(&channel, &undo, e))?;
     }
 
     // init mounts meanwhile; all limits hold before Ready is answered.
@@ -241,7 +241,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
         let sources = clone_sources(plan, &undo, &unreachable)?;
         let fds: Vec<_> = sources.iter().map(AsFd::as_fd).collect();
         trace::step("10 hand over the sources that init cannot reach");
-        channel.send(&Sync::HostReady, &fds).map_err(|e| died(&undo, e))?;
+        channel.send(&Sync::HostReady, &fds).map_err(|e| died(&channel, &undo, e))?;
     }
 
     if plan.sync.hooks {
@@ -253,7 +253,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
         let output = hooks::Output::open(&plan.hooks)?;
         hooks::run_all("prestart", &plan.hooks.prestart, &json, None, &output)?;
         hooks::run_all("createRuntime", &plan.hooks.create_runtime, &json, None, &output)?;
-        channel.send(&Sync::HooksDone, &[]).map_err(|e| died(&undo, e))?;
+        channel.send(&Sync::HooksDone, &[]).map_err(|e| died(&channel, &undo, e))?;
     }
     if plan.hooks.in_init() {
         undo.poststop = Some((&plan.hooks, state.to_json(Status::Stopped)));
@@ -287,7 +287,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     }
 
     trace::step("19 let init go");
-    channel.send(&Sync::Created, &[]).map_err(|e| died(&undo, e))?;
+    channel.send(&Sync::Created, &[]).map_err(|e| died(&channel, &undo, e))?;
     let (dir, pidfd) = undo.defuse();
     Ok(Created { init: state.init.expect("init was cloned"), pidfd, terminal, dir, state })
 }
@@ -307,6 +307,15 @@ enum Listener {
     /// The connection stays open until the page is written: its end makes `start` look there.
     Start(SharedPage, OwnedFd),
     Nobody,
+}
+
+impl Listener {
+    /// The execve comes next.
+    fn executing(&self) {
+        if let Listener::Start(page, _) = self {
+            page.executing();
+        }
+    }
 }
 
 /// The right column, to its end: it becomes the program, or says why not and leaves.
@@ -526,7 +535,11 @@ fn init_steps(
     let argv: Vec<_> = process.args.iter().map(AsRef::as_ref).collect();
     let envp: Vec<_> = env.iter().map(AsRef::as_ref).collect();
     trace::close(false);
-    crate::sys::signal::default_all();
+    crate::sys::signal::default_all().err_at(
+        Step::Process,
+        "rt_sigaction",
+        || "give every signal its default action",
+    )?;
     if early.is_none() {
         steps::process::cloexec_all()?;
     }
@@ -552,11 +565,13 @@ fn init_steps(
             // After this line only execve and plain memory writes follow: the profile needs to allow nothing else.
             crate::sys::signal::unblock_all().err_at(Step::Process, "sigprocmask", || "unblock the signals")?;
             steps::seccomp::load(filter)?;
+            who.executing();
             return Err(steps::process::exec_error(&program, execve(&program, &argv, &envp)));
         }
         _ => {}
     }
     crate::sys::signal::unblock_all().err_at(Step::Process, "sigprocmask", || "unblock the signals")?;
+    who.executing();
     Err(steps::process::exec_error(&program, execve(&program, &argv, &envp)))
 }
 
@@ -779,8 +794,11 @@ fn expect(channel: &Channel, undo: &Undo<'_>) -> Result<(Sync, Vec<OwnedFd>)> {
 }
 
 /// A send to init failed: what init said before it left is worth more than EPIPE.
-fn died(undo: &Undo<'_>, error: Error) -> Error {
-    if error.is(Errno::PIPE) || error.is(Errno::CONNRESET) { undo.how_init_died() } else { error }
+fn died(channel: &Channel, undo: &Undo<'_>, error: Error) -> Error {
+    if !(error.is(Errno::PIPE) || error.is(Errno::CONNRESET)) {
+        return error;
+    }
+    channel.last_words().unwrap_or_else(|| undo.how_init_died())
 }
 
 /// What setup has made so far; dropped on an error, it leaves nothing of it. Defused at one line, after "created".
@@ -864,9 +882,7 @@ impl Drop for Undo<'_> {
                 }
             }
         }
-        if let (Some(dir), Ok(())) = (&self.dir, &removed) {
-            let _ = dir.remove();
-        }
+        let removed = removed.and_then(|()| self.dir.as_ref().map_or(Ok(()), StateDir::remove));
         if let Err(error) = removed {
             crate::log::warn(format!("{error}; `hull delete --force` tries again"));
         }

@@ -4,11 +4,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::Globals;
 use super::process;
-use super::state::{State, StateDir, Status};
+use super::state::{Stage, State, StateDir, Status};
 use crate::cgroup::Handle;
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::hooks::Hooks;
@@ -33,10 +34,8 @@ pub fn delete(globals: &Globals, id: &str, force: bool) -> Result<()> {
         Ok(Some(state)) => state,
         // Killed before it wrote its intent: nothing but the directory was made.
         Ok(None) => return dir.remove(),
-        // It may be whole, and the container running.
-        Err(error) if matches!(error.errno, Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EIO)) => {
-            return Err(error);
-        }
+        // It may be whole, and the container running: it can be read later.
+        Err(error) if error.errno.is_some_and(passes) => return Err(error),
         Err(error) if force => {
             crate::log::warn(format!("{error}; what of it runs, and its cgroup, is not known and stays"));
             return dir.remove();
@@ -52,11 +51,25 @@ pub fn delete(globals: &Globals, id: &str, force: bool) -> Result<()> {
             return Err(Error::status(what).hint("--force kills it first"));
         }
     }
-    remove(&dir, &state)
+    remove(&dir, &state, force)
 }
 
-/// Kills what is left, removes the cgroup and the mounts, runs the poststop hooks, and last the state itself.
-pub fn remove(dir: &StateDir, state: &State) -> Result<()> {
+/// Errors that say nothing about the file.
+fn passes(errno: i32) -> bool {
+    use libc::{EBUSY, EINTR, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, ENOSYS, EPERM};
+    [EBUSY, EINTR, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, ENOSYS, EPERM].contains(&errno)
+}
+
+/// Kills what is left, removes the cgroup and the mounts, runs the poststop hooks, and last the state itself. Hooks that
+/// cannot be read end it before it begins, but with `force`.
+pub fn remove(dir: &StateDir, state: &State, force: bool) -> Result<()> {
+    let hooks = match poststop_hooks(dir, state) {
+        Err(error) if force => {
+            crate::log::warn(format!("no poststop hook is run: {error}"));
+            None
+        }
+        hooks => hooks?,
+    };
     kill_init(state)?;
     Handle::open(&state.cgroup)?.remove()?;
     state.rdt.as_ref().map_or(Ok(()), Saved::remove)?;
@@ -71,10 +84,10 @@ pub fn remove(dir: &StateDir, state: &State) -> Result<()> {
         }
         _ => error,
     };
-    if state.late_hooks {
+    if let Some(hooks) = &hooks {
         // Hooks that have run cannot be written down: so they run only when the rest will work.
         dir.remove_socket().map_err(gone)?;
-        run_poststop(dir, state);
+        run_poststop(hooks, state);
     }
     dir.remove().map_err(gone)
 }
@@ -136,12 +149,25 @@ fn unmount_beneath(rootfs: &Path) -> Result<()> {
     Ok(())
 }
 
+/// None where there are none. A container whose create died early has no whole copy of config.json, and none of its hooks ran.
+fn poststop_hooks(dir: &StateDir, state: &State) -> Result<Option<Hooks>> {
+    if !state.late_hooks {
+        return Ok(None);
+    }
+    let text = match dir.load_config() {
+        Err(error) if error.is(Errno::NOENT) => return Ok(None),
+        text => text?,
+    };
+    match load::parse(&text).and_then(|(spec, _)| Hooks::new(&spec)) {
+        Err(_) if state.stage == Stage::Creating => Ok(None),
+        hooks => hooks.map(Some),
+    }
+}
+
 /// Their failures are warnings: the container is gone, whatever they say.
-fn run_poststop(dir: &StateDir, state: &State) {
-    let Ok(text) = dir.load_config() else { return };
-    let Ok(hooks) = load::parse(&text).and_then(|(spec, _)| Hooks::new(&spec)) else { return };
+fn run_poststop(hooks: &Hooks, state: &State) {
     let json = state.to_json(Status::Stopped);
-    let output = hooks::Output::open(&hooks).unwrap_or_else(|error| {
+    let output = hooks::Output::open(hooks).unwrap_or_else(|error| {
         crate::log::warn(error.to_string());
         hooks::Output::default()
     });

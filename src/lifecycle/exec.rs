@@ -98,7 +98,7 @@ fn prepare(globals: &Globals, options: &ExecOptions) -> Result<Prepared> {
     };
     let (mut spec, _) = load::parse(&text)?;
     if state.userns_self {
-        spec = crate::plan::idmap::with_own_namespace(&spec, &HostFacts::of_process(&spec))?;
+        spec = crate::plan::idmap::with_own_namespace(&spec, &HostFacts::of_process(&spec)?)?;
     }
     let container = spec.process.take().unwrap_or_default();
     spec.process = Some(match &file {
@@ -109,7 +109,7 @@ fn prepare(globals: &Globals, options: &ExecOptions) -> Result<Prepared> {
             from_file(&container, process)
         }
     });
-    let facts = HostFacts::of_process(&spec);
+    let facts = HostFacts::of_process(&spec)?;
     let own_user = spec.linux.iter().flat_map(|linux| &linux.namespaces).any(|n| n.kind.as_deref() == Some("user"));
     let container = Container {
         id: &options.id,
@@ -124,7 +124,7 @@ fn prepare(globals: &Globals, options: &ExecOptions) -> Result<Prepared> {
         pidfd,
         plan,
         last_cap: facts.last_cap,
-        executed: status != Status::Created && has_executed(init.pid) != Some(false),
+        executed: status != Status::Created && has_executed(init.pid)? != Some(false),
         frozen: status == Status::Paused,
         forgiving: globals.rootless.unwrap_or_else(|| facts.rootless()),
         state,
@@ -192,7 +192,7 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
         prepared.state.rdt.as_ref().map_or(Ok(()), |rdt| rdt.join(pid))?;
         attributes_by_pid(prepared, pid)?;
         trace::step("6 let the joining process go on");
-        channel.send(&Sync::Mapped(pid), &[]).map_err(|error| prepared.died(&child, error))?;
+        channel.send(&Sync::Mapped(pid), &[]).map_err(|error| prepared.died(&channel, &child, error))?;
     }
     drop(cgroups);
 
@@ -217,7 +217,7 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
             steps::process::set_scheduler(pid, scheduler)?;
         }
         trace::step("11 let the joining process execute");
-        channel.send(&Sync::Created, &[]).map_err(|error| prepared.died(&child, error))?;
+        channel.send(&Sync::Created, &[]).map_err(|error| prepared.died(&channel, &child, error))?;
     }
 
     if !prepared.frozen {
@@ -231,10 +231,15 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
     if let Some(path) = &options.pid_file {
         engine::write_pid_file(path, pid)?;
     }
-    let pidfd = child.defuse();
-    let Some(foreground) = &mut foreground else { return Ok(0) };
+    let Some(foreground) = &mut foreground else {
+        child.defuse();
+        return Ok(0);
+    };
     trace::step("15 wait for the program");
-    let status = foreground.attend(Process { pid, start_time: 0, pidfd_inode: None }, &pidfd, terminal)?;
+    // A program that nobody attends to must not stay: it is killed when this fails.
+    let process = Process { pid, start_time: 0, pidfd_inode: None };
+    let status = foreground.attend(process, child.pidfd(), terminal)?;
+    child.defuse();
     if prepared.frozen {
         // The execve came late: its error is still the answer.
         channel.recv()?;
@@ -390,7 +395,11 @@ fn joiner_steps(
     let argv: Vec<_> = process.args.iter().map(AsRef::as_ref).collect();
     let envp: Vec<_> = env.iter().map(AsRef::as_ref).collect();
     trace::close(false);
-    crate::sys::signal::default_all();
+    crate::sys::signal::default_all().err_at(
+        Step::Process,
+        "rt_sigaction",
+        || "give every signal its default action",
+    )?;
     if early.is_none() {
         steps::process::cloexec_all()?;
     }
@@ -538,15 +547,18 @@ impl Prepared {
             return Err(error);
         }
         // A process that dies closes its end too, a moment before it can be waited for: the kernel's flag tells them apart.
-        match has_executed(child.pid) {
+        match has_executed(child.pid)? {
             Some(false) => Err(self.how_it_died(child)),
             Some(true) | None => Ok(()),
         }
     }
 
     /// A send to the joining process failed: what it said before it left is worth more than EPIPE.
-    fn died(&self, child: &Child, error: Error) -> Error {
-        if error.is(Errno::PIPE) || error.is(Errno::CONNRESET) { self.how_it_died(child) } else { error }
+    fn died(&self, channel: &Channel, child: &Child, error: Error) -> Error {
+        if !(error.is(Errno::PIPE) || error.is(Errno::CONNRESET)) {
+            return error;
+        }
+        channel.last_words().unwrap_or_else(|| self.how_it_died(child))
     }
 
     fn how_it_died(&self, child: &Child) -> Error {

@@ -1,7 +1,6 @@
 //! `pause` and `resume`: the freezer on and off, and nothing else: what is paused is read from the kernel.
 
 use super::Globals;
-use super::process::Process;
 use super::state::{State, StateDir, Status};
 use crate::cgroup::Handle;
 use crate::error::{Error, Result};
@@ -17,9 +16,10 @@ pub fn pause(globals: &Globals, id: &str) -> Result<()> {
     let cgroup = Handle::open(&state.cgroup)?;
     cgroup.freeze(true)?;
     // It ended meanwhile: nothing that is left of it may stay frozen, since no verb would thaw it.
-    if !state.init.map_or(Ok(false), Process::alive)? {
+    let alive = state.init.map(|init| init.alive()).transpose();
+    if !matches!(alive, Ok(Some(true))) {
         cgroup.freeze(false)?;
-        return Err(not_running());
+        return Err(alive.err().unwrap_or_else(not_running));
     }
     Ok(())
 }

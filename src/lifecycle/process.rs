@@ -176,6 +176,6 @@ pub fn is_stopped(pid: i32) -> bool {
 }
 
 /// Whether a process that forked from hull has got past its execve: None when it has gone without a trace.
-pub fn has_executed(pid: i32) -> Option<bool> {
-    read_stat(pid).ok()?.map(|stat| stat.flags & PF_FORKNOEXEC == 0)
+pub fn has_executed(pid: i32) -> Result<Option<bool>> {
+    Ok(read_stat(pid)?.map(|stat| stat.flags & PF_FORKNOEXEC == 0))
 }

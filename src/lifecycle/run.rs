@@ -53,8 +53,7 @@ fn create_and_start(globals: &Globals, options: &CreateOptions, record: Option<(
     let result = match (started, foreground) {
         (Err(error), foreground) => {
             drop(foreground);
-            let _ = crate::sys::signal::pidfd_send(pidfd.as_fd(), libc::SIGKILL);
-            reap(&pidfd);
+            end(&pidfd);
             Err(error)
         }
         (Ok(()), None) => {
@@ -67,7 +66,14 @@ fn create_and_start(globals: &Globals, options: &CreateOptions, record: Option<(
             trace::step("22 wait for the program");
             foreground.ready = ready;
             foreground.recorder = recorder;
-            let status = foreground.attend(init, &pidfd, terminal)?;
+            // A container that nobody attends to must not stay.
+            let attended = foreground.attend(init, &pidfd, terminal).inspect_err(|_| end(&pidfd));
+            let Ok(status) = attended else {
+                if !options.keep {
+                    delete_own(globals, options)?;
+                }
+                return attended;
+            };
             let written = match (foreground.recorder.take(), record) {
                 (Some(recorder), Some((output, names_only))) => recorder.finish(plan, output, names_only),
                 _ => Ok(()),
@@ -91,11 +97,19 @@ fn create_and_start(globals: &Globals, options: &CreateOptions, record: Option<(
 /// The program has ended; somebody else may have deleted the container already.
 fn delete_own(globals: &Globals, options: &CreateOptions) -> Result<()> {
     trace::step("23 delete");
-    delete::delete(globals, &options.id, true)
+    let deleted = delete::delete(globals, &options.id, true);
+    deleted.map_err(|error| match &error.hint {
+        None => error.hint(format!("`hull delete --force {}` tries again", options.id)),
+        Some(hint) => {
+            let hint = format!("{hint}; `hull delete --force {}` tries again", options.id);
+            error.hint(hint)
+        }
+    })
 }
 
-fn reap(pidfd: &std::os::fd::OwnedFd) {
+fn end(pidfd: &std::os::fd::OwnedFd) {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let _ = crate::sys::signal::pidfd_send(pidfd.as_fd(), libc::SIGKILL);
     let _ =
         waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).err_at(Step::Sync, "waitid", || "wait for init");
 }

@@ -2,7 +2,8 @@
 //!
 //! init waits on the start socket. `start` connects and hands over a page of shared memory; init stores an error there,
 //! which no seccomp filter can stop. The connection is close-on-exec, so its end says that the execve is done; the page
-//! then tells a failure, and the kernel's flag PF_FORKNOEXEC tells a death before the execve from one after it.
+//! then tells a failure, and the kernel's flag PF_FORKNOEXEC tells a death before the execve from one after it; of an init
+//! that was reaped at once only a mark on the page does, which it makes right in front of the execve.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -138,11 +139,12 @@ pub fn release(dir: &StateDir, init: Process, pidfd: &OwnedFd, mut recorder: Opt
             .unwrap_or_else(|_| Error::host(Step::Exec, String::from_utf8_lossy(&said).into_owned()));
         return Err(error);
     }
-    match has_executed(init.pid) {
-        Some(false) => Err(Error::host(Step::Exec, "init died before it could execute the program")
+    match has_executed(init.pid)? {
+        // Already reaped: then its own mark says how far it got.
+        None if page.is_executing() => Ok(()),
+        Some(true) => Ok(()),
+        _ => Err(Error::host(Step::Exec, "init died before it could execute the program")
             .hint("killed from outside, or the seccomp profile forbids a call that it needs")),
-        // Already reaped: unknown, but then somebody waited for it as for a program.
-        Some(true) | None => Ok(()),
     }
 }
 

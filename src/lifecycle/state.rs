@@ -248,12 +248,18 @@ impl StateDir {
             }
             Err(errno) => return Err(Error::call(Step::State, "mkdirat", errno, subject())),
         }
+        let unmake = |root: &OwnedFd| {
+            let _ = unlinkat(root, id, AtFlags::REMOVEDIR);
+        };
         let opened = openat(&root_fd, id, DIRECTORY, Mode::empty()).err_at(Step::State, "openat", subject);
-        let fd = opened.inspect_err(|_| {
-            let _ = unlinkat(&root_fd, id, AtFlags::REMOVEDIR);
-        })?;
+        let fd = opened.inspect_err(|_| unmake(&root_fd))?;
         let dir = StateDir { root: root_fd, fd, path, id: id.to_owned() };
-        dir.lock()?;
+        // Unless it is another's already: a `delete --force` was at it.
+        dir.lock().inspect_err(|e| {
+            if e.step != Step::Missing && !e.is(Errno::WOULDBLOCK) {
+                unmake(&dir.root)
+            }
+        })?;
         Ok(dir)
     }
 

@@ -110,6 +110,17 @@ impl Channel {
             sync => Ok(Some((sync, fds))),
         }
     }
+
+    /// The error that a peer which has gone sent before it left, behind what else it sent.
+    pub fn last_words(&self) -> Option<Error> {
+        loop {
+            match self.recv() {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(said) => return Some(said),
+            }
+        }
+    }
 }
 
 /// An error as JSON of at most this many bytes.
@@ -147,11 +158,13 @@ pub fn send_packet(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>])
 pub fn recv_packet(socket: BorrowedFd<'_>, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut reset = false;
     let received = loop {
         let mut slices = [IoSliceMut::new(buffer)];
         match recvmsg(socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
             Err(rustix::io::Errno::INTR) => {}
-            // A peer that died with unread messages of ours is an end as well.
+            // A peer that died with unread messages of ours is told first, once; what it said is behind that.
+            Err(rustix::io::Errno::CONNRESET) if !reset => reset = true,
             Err(rustix::io::Errno::CONNRESET) => return Ok(0),
             result => break result.err_at(Step::Sync, "recvmsg", || "wait for a message")?,
         }
@@ -198,6 +211,20 @@ mod tests {
         drop(received);
         drop(setup);
         assert!(init.recv().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_last_words_of_a_peer_that_left_messages_unread_are_heard() {
+        let (setup, init) = pair().unwrap();
+        setup.send(&Sync::HooksDone, &[]).unwrap();
+        init.send(&Sync::RootfsReady, &[]).unwrap();
+        let error = Error::call(Step::Mount, "fsopen", Errno::NODEV, "mount x on /y");
+        init.send(&Sync::Failed(Box::new(error.clone())), &[]).unwrap();
+        drop(init);
+        let gone = setup.send(&Sync::Created, &[]).unwrap_err();
+        assert!(gone.is(Errno::PIPE) || gone.is(Errno::CONNRESET));
+        assert_eq!(setup.last_words(), Some(error));
+        assert!(setup.last_words().is_none());
     }
 
     #[test]

@@ -65,8 +65,7 @@ pub fn run(kind: &str, hook: &Hook, state: &[u8], env: Option<&[String]>, output
         None => Stdio::null(),
     };
     command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).process_group(0);
-    let mut child = command
-        .spawn()
+    let mut child = crate::sys::spawn::spawn(&mut command)
         .err_at(Step::Hook, "execve", subject)
         .map_err(|error| if error.is(Errno::AGAIN) { error.hint(NO_PROCESSES) } else { error })?;
     let deadline = hook.timeout.map(|timeout| Instant::now() + timeout);

@@ -67,11 +67,12 @@ fn helper(name: &str, file: &str, pid: i32, map: &[IdMap]) -> Result<()> {
             .hint(format!("it is in none of {}; Debian's package is uidmap", HELPER_DIRS.join(", "))));
     };
     let mut command = Command::new(path);
-    command.arg(pid.to_string()).stdin(Stdio::null()).stdout(Stdio::null());
+    command.arg(pid.to_string()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     for line in map {
         command.args([line.container.to_string(), line.host.to_string(), line.size.to_string()]);
     }
-    let output = command.output().err_at(Step::IdMap, "execve", subject)?;
+    let child = crate::sys::spawn::spawn(&mut command).err_at(Step::IdMap, "execve", subject)?;
+    let output = child.wait_with_output().err_at(Step::IdMap, "wait4", subject)?;
     if output.status.success() {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! Mounts are built detached (fsopen(2), open_tree(2), mount_setattr(2)) and attached to an fd (move_mount(2)): the
 //! destination is resolved once, in the root, and what is attached has all its flags already.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -23,7 +23,7 @@ use crate::sys::mount::MountAttr;
 mod copyup;
 
 /// What a tree is cloned from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Source {
     /// The root file system.
     Rootfs,
@@ -32,7 +32,7 @@ pub enum Source {
 }
 
 /// Detached trees that setup cloned for init.
-pub type Given = HashMap<Source, OwnedFd>;
+pub type Given = BTreeMap<Source, OwnedFd>;
 
 /// Mounts that become read-only when all else is made.
 #[derive(Debug, Default)]

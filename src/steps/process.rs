@@ -123,8 +123,9 @@ pub fn drop_bounding(keep: u64, last_cap: u32) -> Result<()> {
     for capability in (0..=last_cap).filter(|bit| keep & 1 << bit == 0) {
         match sys::process::drop_bounding(capability) {
             Ok(()) => {}
-            Err(e) if e.raw_os_error() == Some(libc::EPERM) && sys::process::in_bounding(capability) == Some(false) => {
-            }
+            Err(e)
+                if e.raw_os_error() == Some(libc::EPERM)
+                    && matches!(sys::process::in_bounding(capability), Ok(Some(false))) => {}
             Err(e) => {
                 return Err(e).err_at(Step::Process, "prctl(PR_CAPBSET_DROP)", || {
                     format!("drop capability {capability} from the bounding set (/process/capabilities/bounding)")

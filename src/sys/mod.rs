@@ -14,3 +14,4 @@ pub mod process;
 pub mod seccomp;
 pub mod shared;
 pub mod signal;
+pub mod spawn;

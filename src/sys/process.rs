@@ -29,12 +29,15 @@ pub fn drop_bounding(capability: u32) -> io::Result<()> {
 }
 
 /// PR_CAPBSET_READ by number: None when the kernel does not know the capability.
-pub fn in_bounding(capability: u32) -> Option<bool> {
+pub fn in_bounding(capability: u32) -> io::Result<Option<bool>> {
     // SAFETY: prctl with numbers only.
     match unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(capability), 0, 0, 0) } {
-        0 => Some(false),
-        1 => Some(true),
-        _ => None,
+        0 => Ok(Some(false)),
+        1 => Ok(Some(true)),
+        _ => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::EINVAL) => Ok(None),
+            error => Err(error),
+        },
     }
 }
 

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub const SIZE: usize = 4096;
 
 /// What a message may have of it.
-pub const ROOM: usize = SIZE - 8;
+pub const ROOM: usize = SIZE - 12;
 
-/// A shared mapping of one page: a length, that many bytes, and in its last word a claim.
+/// A shared mapping of one page: a length, that many bytes, and in its last words a mark and a claim.
 pub struct SharedPage(NonNull<u8>);
 
 impl SharedPage {
@@ -70,6 +70,18 @@ impl SharedPage {
         // atomic only.
         let claim = unsafe { AtomicU32::from_ptr(self.0.as_ptr().add(SIZE - 4).cast()) };
         claim.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Marks that the execve comes next: of a process that was reaped meanwhile nothing else says whether it got so far.
+    pub fn executing(&self) {
+        // SAFETY: the mapping is SIZE bytes long and aligned to a page.
+        unsafe { AtomicU32::from_ptr(self.0.as_ptr().add(SIZE - 8).cast()).store(1, Ordering::Release) }
+    }
+
+    /// Whether the other side has made that mark.
+    pub fn is_executing(&self) -> bool {
+        // SAFETY: as in `executing`.
+        unsafe { AtomicU32::from_ptr(self.0.as_ptr().add(SIZE - 8).cast()).load(Ordering::Acquire) != 0 }
     }
 
     /// The message that the other side stored, if any.

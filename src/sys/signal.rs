@@ -42,16 +42,18 @@ pub fn unblock_all() -> io::Result<()> {
 
 /// Gives every signal its default disposition: execve(2) keeps ignored ones, so a program would inherit hull's or its
 /// caller's. By the system call itself, since the C library keeps two real-time signals to itself.
-pub fn default_all() {
+pub fn default_all() -> io::Result<()> {
     // struct sigaction of the kernel: SIG_DFL is 0, as are no flags, no restorer and an empty mask.
     let default = [0usize; 4];
     for signal in (1..=LAST).filter(|s| *s != libc::SIGKILL && *s != libc::SIGSTOP) {
         // SAFETY: `default` is as large as the kernel's struct with a mask of 8 bytes and lives until the call returns;
         // SIG_DFL installs no handler.
-        unsafe {
+        let result = unsafe {
             libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<usize>(), 8usize)
         };
+        check(result as libc::c_int)?;
     }
+    Ok(())
 }
 
 /// Ends the process at HUP, INT, QUIT and TERM, with 128 + n: the kernel keeps every signal without a handler from process
