@@ -2,6 +2,8 @@
 //! Most cases need a CRIU that knows this kernel (hack/vm has one).
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use serde_json::json;
 
 use crate::harness::{Case, Init, Need, Test, test};
 use crate::kernel;
+use crate::terminal::{create_with_console, read_until, take_master};
 
 pub fn cases() -> Vec<Test> {
     let needs = |test: Test| {
@@ -32,22 +35,27 @@ pub fn cases() -> Vec<Test> {
         needs(test("checkpoint/an_image_of_another_config_is_refused", an_image_of_another_config_is_refused))
             .requires(Need::Hull),
         needs(test("checkpoint/the_status_of_the_program", the_status_of_the_program)),
+        needs(test("checkpoint/a_terminal_goes_to_the_new_socket", a_terminal_goes_to_the_new_socket)),
+        needs(test("checkpoint/a_mount_behind_a_link", a_mount_behind_a_link)),
         needs(test("checkpoint/a_broken_image_leaves_nothing", a_broken_image_leaves_nothing)),
+        test("checkpoint/what_cannot_be_restored_goes_on", what_cannot_be_restored_goes_on)
+            .requires(Need::Root)
+            .requires(Need::Hull),
         test("checkpoint/in_the_wrong_state", in_the_wrong_state)
             .requires(Need::Root)
             .requires(Need::Verb("checkpoint")),
     ]
 }
 
-const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done";
+pub const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done";
 
 /// CRIU wants every hierarchy of /proc/self/cgroup to be mounted: where some are not, it is told to leave cgroups alone.
-fn cgroups() -> &'static [&'static str] {
+pub fn cgroups() -> &'static [&'static str] {
     let hierarchies = kernel::read("/proc/self/cgroup").map_or(0, |text| text.lines().count());
     if hierarchies > 1 { &["--manage-cgroups-mode", "ignore"] } else { &[] }
 }
 
-fn images(case: &Case) -> PathBuf {
+pub fn images(case: &Case) -> PathBuf {
     case.dir.join("image")
 }
 
@@ -56,7 +64,7 @@ fn last(init: &Init) -> Result<u64> {
     text.lines().last().context("no line yet")?.parse().with_context(|| format!("the output ends {text:?}"))
 }
 
-fn checkpoint(case: &Case, options: &[&str]) -> Result<()> {
+pub fn checkpoint(case: &Case, options: &[&str]) -> Result<()> {
     let images = images(case);
     let mut args = vec!["checkpoint", "--image-path", images.to_str().context("a path")?];
     args.extend(cgroups());
@@ -76,7 +84,7 @@ fn log(case: &Case, name: &str) -> String {
 }
 
 /// `restore --detach`; the container writes to the files of this command.
-fn restore(case: &Case, options: &[&str]) -> Result<Init> {
+pub fn restore(case: &Case, options: &[&str]) -> Result<Init> {
     let (images, bundle, pid_file) = (images(case), case.bundle(), case.dir.join("pid"));
     let _ = fs::remove_file(&pid_file);
     let mut args = vec!["restore", "--detach", "--image-path", images.to_str().context("a path")?];
@@ -236,6 +244,45 @@ fn the_status_of_the_program(case: &mut Case) -> Result<()> {
     case.verb(["state", &case.id])?.refused()?.stderr_has("does not exist").map(drop)
 }
 
+fn a_terminal_goes_to_the_new_socket(case: &mut Case) -> Result<()> {
+    case.set("/process/terminal", json!(true))
+        .script("n=0; while read line; do n=$((n+1)); echo \"$n is $line\"; done");
+    let (mut master, _) = create_with_console(case)?;
+    case.verb(["start", &case.id])?.ok()?;
+    master.write_all(b"before\n")?;
+    read_until(&mut master, "1 is before")?;
+    checkpoint(case, &[])?;
+    drop(master);
+    let path = case.dir.join("second.sock");
+    let listener = UnixListener::bind(&path)?;
+    let again = restore(case, &["--console-socket", &path.to_string_lossy()])?;
+    let (mut master, name) = take_master(&listener)?;
+    ensure!(rustix::termios::isatty(&master), "what was sent is no terminal");
+    ensure!(!name.is_empty(), "the message has no name");
+    // The program has its variables, and a terminal that is the one at the other end.
+    master.write_all(b"after\n")?;
+    read_until(&mut master, "2 is after")?;
+    ensure!(kernel::alive(again.pid), "it ended");
+    case.delete()
+}
+
+/// An image whose /var/run leads to /run is a usual one.
+fn a_mount_behind_a_link(case: &mut Case) -> Result<()> {
+    std::os::unix::fs::symlink("../run", case.rootfs().join("var/run"))?;
+    let source = case.dir.join("source");
+    fs::create_dir(&source)?;
+    fs::write(source.join("file"), "there")?;
+    case.mount(json!({"destination": "/var/run/data", "type": "bind", "source": source, "options": ["bind", "ro"]}));
+    let init = case.script("while :; do cat /run/data/file; echo; sleep 0.05; done").up()?;
+    init.wait_for("there")?;
+    checkpoint(case, &[])?;
+    fs::write(source.join("file"), "still there")?;
+    let again = restore(case, &[])?;
+    again.wait_for("still there")?;
+    ensure!(kernel::mount_at(again.pid, "/run/data")?.has("ro"), "it became writable");
+    case.delete()
+}
+
 fn a_broken_image_leaves_nothing(case: &mut Case) -> Result<()> {
     let init = case.script(COUNTER).up()?;
     init.wait_for("3")?;
@@ -257,5 +304,16 @@ fn in_the_wrong_state(case: &mut Case) -> Result<()> {
     let images = images(case);
     let args = ["checkpoint", "--image-path", images.to_str().context("a path")?, &case.id];
     case.verb(args)?.refused()?.stderr_has("created")?;
+    case.delete()
+}
+
+fn what_cannot_be_restored_goes_on(case: &mut Case) -> Result<()> {
+    let init = case.user_namespace()?.args(["sleep", "60"]).up()?;
+    let images = images(case);
+    let args = ["checkpoint", "--image-path", images.to_str().context("a path")?, &case.id];
+    case.verb(args)?.refused()?.stderr_has("user namespace")?.one_sentence()?;
+    ensure!(kernel::alive(init.pid), "the program has gone");
+    ensure!(!images.exists(), "an image was begun");
+    case.status_is("running")?;
     case.delete()
 }

@@ -34,6 +34,8 @@ static OWN_CHILDREN: Mutex<Option<HashSet<u32>>> = Mutex::new(None);
 pub enum Need {
     /// Root of the host.
     Root,
+    /// CAP_SYS_RESOURCE on the host, which a sandbox's root may lack.
+    SysResource,
     /// An ordinary user.
     Rootless,
     /// Controllers on v1 hierarchies.
@@ -149,6 +151,12 @@ impl Suite {
         let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         match need {
             Need::Root => (!root).then(|| "needs root".to_owned()),
+            Need::SysResource => {
+                let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+                let set = kernel::field_of(&status, "CapEff").unwrap_or_default();
+                let has = root && u64::from_str_radix(&set, 16).is_ok_and(|set| set & 1 << 24 != 0);
+                (!has).then(|| "needs CAP_SYS_RESOURCE".to_owned())
+            }
             Need::Rootless => root.then(|| "needs an ordinary user (HULL_TEST_MODE=rootless)".to_owned()),
             Need::CgroupV1 => v2.then(|| "needs cgroup v1 hierarchies".to_owned()),
             Need::CgroupV2 => (!v2).then(|| "needs cgroup2 at /sys/fs/cgroup (HULL_TEST_MODE=v2)".to_owned()),

@@ -23,6 +23,7 @@ pub fn cases() -> Vec<Test> {
         test("mounts/propagation_of_the_rootfs", propagation_of_the_rootfs)
             .peer("runc", "1.1 sets it on the old root only")
             .requires(Need::Root),
+        test("mounts/the_root_is_no_slave_of_the_host", the_root_is_no_slave_of_the_host).requires(Need::Root),
         test("mounts/the_host_sees_no_change", the_host_sees_no_change).requires(Need::Root),
         test(
             "mounts/without_a_namespace_they_are_on_the_host_until_delete",
@@ -169,6 +170,23 @@ fn propagation_of_the_rootfs(case: &mut Case) -> Result<()> {
         let init = case.args(["sleep", "60"]).up()?;
         let tags = kernel::mount_at(init.pid, "/")?.propagation.join(" ");
         ensure!(if tag.is_empty() { tags.is_empty() } else { tags.contains(tag) }, "{asked} gives {tags:?}");
+        case.delete()?;
+    }
+    Ok(())
+}
+
+fn the_root_is_no_slave_of_the_host(case: &mut Case) -> Result<()> {
+    // A host whose mounts are shared, as systemd makes them.
+    let script = "set -- unshare -m --propagation private sh -c 'mount --make-rshared / && exec \"$@\"' sh \"$@\"";
+    for asked in ["", "slave", "rslave", "shared"] {
+        if !asked.is_empty() {
+            case.set("/linux/rootfsPropagation", json!(asked));
+        }
+        case.before = script.to_owned();
+        case.args(["sleep", "60"]).create()?;
+        case.before = String::new();
+        let tags = kernel::mount_at(case.pid()?, "/")?.propagation.join(" ");
+        ensure!(!tags.contains("master:"), "with rootfsPropagation {asked:?} it is {tags:?}");
         case.delete()?;
     }
     Ok(())

@@ -27,6 +27,9 @@ pub fn cases() -> Vec<Test> {
         test("process/umask_defaults_to_0022", umask_defaults_to_0022),
         test("process/umask_is_the_one_asked_for", umask_is_the_one_asked_for),
         test("process/rlimits_are_set", rlimits_are_set),
+        test("process/hard_limits_are_raised", hard_limits_are_raised).requires(Need::SysResource),
+        test("process/hard_limits_are_raised/userns", |case| hard_limits_are_raised(case.user_namespace()?))
+            .requires(Need::SysResource),
         test("process/capabilities_are_the_five_sets", capabilities_are_the_five_sets).requires(Need::Root),
         test("process/absent_capabilities_mean_none", absent_capabilities_mean_none),
         test("process/a_user_keeps_only_ambient_capabilities", a_user_keeps_only_ambient_capabilities)
@@ -150,6 +153,19 @@ fn umask_defaults_to_0022(case: &mut Case) -> Result<()> {
 fn umask_is_the_one_asked_for(case: &mut Case) -> Result<()> {
     case.set("/process/user/umask", json!(0o27)).script("umask").prints("0027\n")?;
     case.set("/process/user/umask", json!(0)).prints("0000\n")
+}
+
+/// The caller's limits are lower than the config's, and the program has no CAP_SYS_RESOURCE.
+fn hard_limits_are_raised(case: &mut Case) -> Result<()> {
+    case.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 10, "hard": 4000}]));
+    case.before = "ulimit -n 500".to_owned();
+    let init = case.args(["sleep", "60"]).up()?;
+    let limits = kernel::read(format!("/proc/{}/limits", init.pid))?;
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).context("no such line")?;
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    ensure!(words[3..5] == ["10", "4000"], "its limits are {line:?}");
+    case.verb(["exec", &case.id, "sh", "-c", "ulimit -Sn; ulimit -Hn"])?.ok()?.stdout_is("10\n4000\n")?;
+    case.delete()
 }
 
 fn rlimits_are_set(case: &mut Case) -> Result<()> {

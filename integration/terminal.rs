@@ -39,11 +39,16 @@ pub fn wait_readable(fd: impl std::os::fd::AsFd) -> Result<()> {
 }
 
 /// Creates the container with a console socket and gives the master that was sent, and the name beside it.
-fn create_with_console(case: &Case) -> Result<(File, String)> {
+pub fn create_with_console(case: &Case) -> Result<(File, String)> {
     let path = case.dir.join("console.sock");
     let listener = UnixListener::bind(&path)?;
     case.try_create(&["--console-socket", &path.to_string_lossy()])?.ok()?;
-    wait_readable(&listener)?;
+    take_master(&listener)
+}
+
+/// The master that was sent to a console socket, and the name beside it.
+pub fn take_master(listener: &UnixListener) -> Result<(File, String)> {
+    wait_readable(listener)?;
     let (stream, _) = listener.accept()?;
     wait_readable(&stream)?;
     let mut name = [0_u8; 4096];

@@ -15,6 +15,7 @@ mod mounts;
 mod peers;
 mod proc;
 mod readonly;
+mod restored;
 mod sockets;
 mod userns;
 
@@ -50,6 +51,7 @@ pub fn cases() -> Vec<Test> {
         mounts::cases(),
         proc::cases(),
         readonly::cases(),
+        restored::cases(),
         sockets::cases(),
         userns::cases(),
     ]

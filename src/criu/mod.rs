@@ -20,8 +20,11 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::sys::clone::{Cloned, clone3, execve, exit_now};
 
+pub mod mounts;
+pub mod opts;
 pub mod protobuf;
 
+use opts::{notify, req, resp, restore_resp};
 use protobuf::{Value, Writer, fields};
 
 /// criu_req_type.
@@ -93,14 +96,14 @@ impl Criu {
     /// Asks for something.
     pub fn ask(&self, kind: Kind, options: &Writer) -> Result<()> {
         let mut request = Writer::default();
-        request.number(1, kind as i64).message(2, options);
+        request.number(req::TYPE, kind as i64).message(req::OPTS, options);
         self.send(&request)
     }
 
     /// Answers a question.
     pub fn reply(&self, success: bool) -> Result<()> {
         let mut request = Writer::default();
-        request.number(1, Kind::Notify as i64).number(3, success);
+        request.number(req::TYPE, Kind::Notify as i64).number(req::NOTIFY_SUCCESS, success);
         self.send(&request)
     }
 
@@ -251,27 +254,29 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
     let mut answer = Answer::default();
     for (field, value) in fields(bytes)? {
         match (field, value) {
-            (1, Value::Number(kind)) => answer.kind = kind,
-            (2, Value::Number(success)) => answer.success = success != 0,
-            // criu_restore_resp
-            (4, Value::Bytes(restore)) => {
+            (resp::TYPE, Value::Number(kind)) => answer.kind = kind,
+            (resp::SUCCESS, Value::Number(success)) => answer.success = success != 0,
+            (resp::RESTORE, Value::Bytes(restore)) => {
                 for (field, value) in fields(restore)? {
-                    if let (1, Value::Number(pid)) = (field, value) {
+                    if let (restore_resp::PID, Value::Number(pid)) = (field, value) {
                         answer.pid = pid as i32;
                     }
                 }
             }
-            // criu_notify
-            (5, Value::Bytes(notify)) => {
-                for (field, value) in fields(notify)? {
+            (resp::NOTIFY, Value::Bytes(message)) => {
+                for (field, value) in fields(message)? {
                     match (field, value) {
-                        (1, Value::Bytes(step)) => answer.step = Some(String::from_utf8_lossy(step).into_owned()),
-                        (2, Value::Number(pid)) => answer.pid = pid as i32,
+                        (notify::SCRIPT, Value::Bytes(step)) => {
+                            answer.step = Some(String::from_utf8_lossy(step).into_owned());
+                        }
+                        (notify::PID, Value::Number(pid)) => answer.pid = pid as i32,
                         _ => {}
                     }
                 }
             }
-            (9, Value::Bytes(message)) => answer.message = Some(String::from_utf8_lossy(message).into_owned()),
+            (resp::CR_ERRMSG, Value::Bytes(message)) => {
+                answer.message = Some(String::from_utf8_lossy(message).into_owned());
+            }
             _ => {}
         }
     }

@@ -1,6 +1,5 @@
 //! `checkpoint`: CRIU writes the container's processes down, and ends them unless they are to go on.
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -8,11 +7,11 @@ use std::path::{Path, PathBuf};
 use super::state::{State, StateDir, Status};
 use super::{Globals, delete};
 use crate::cgroup;
+use crate::criu::opts::{opts, page_server};
 use crate::criu::protobuf::Writer;
 use crate::criu::{self, Criu, Kind as Request};
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::host::HostFacts;
-use crate::plan::criu::externals;
 use crate::plan::namespaces::Kind;
 use crate::plan::{CgroupManager, Options, Plan, landlock};
 use crate::spec::load;
@@ -89,7 +88,8 @@ pub fn checkpoint(globals: &Globals, id: &str, options: &CheckpointOptions) -> R
     let Some(init) = state.init else { return Err(Error::status("container not running")) };
     let text = dir.load_config()?;
     let plan = plan_of(&text, &state)?;
-    landlock::check_restorable(plan.landlock.as_ref(), "checkpoint")?;
+    // Before it is ended for an image that nobody can use.
+    restorable("checkpoint", &plan)?;
     let files = Files::open(&options.criu, true)?;
     let stdio = descriptors(init.pid);
     if !options.pre_dump {
@@ -99,33 +99,35 @@ pub fn checkpoint(globals: &Globals, id: &str, options: &CheckpointOptions) -> R
     }
 
     let mut request = common(&plan, &options.criu, &files, "dump.log");
-    request.number(2, init.pid).text(13, &plan.rootfs.path.to_string_lossy());
-    request.number(3, options.leave_running || options.pre_dump).number(50, true);
+    request.number(opts::PID, init.pid).text(opts::ROOT, &plan.rootfs.path.to_string_lossy());
+    request
+        .number(opts::LEAVE_RUNNING, options.leave_running || options.pre_dump)
+        .number(opts::ORPHAN_PTS_MASTER, true);
     if let Some(parent) = &options.parent {
-        request.text(14, parent);
+        request.text(opts::PARENT_IMG, parent);
     }
     // Memory that changes is tracked for the images that follow.
-    request.number(15, options.pre_dump);
+    request.number(opts::TRACK_MEM, options.pre_dump);
     if let Some((address, port)) = &options.page_server {
         let mut server = Writer::default();
-        server.text(1, address).number(2, i64::from(*port));
-        request.message(11, &server);
+        server.text(page_server::ADDRESS, address).number(page_server::PORT, i64::from(*port));
+        request.message(opts::PS, &server);
     }
     if let Some(fd) = options.status_fd {
-        request.number(49, fd);
+        request.number(opts::STATUS_FD, fd);
     }
     if let Some(freezer) = freezer(&state) {
-        request.text(44, &freezer.to_string_lossy());
+        request.text(opts::FREEZE_CGROUP, &freezer.to_string_lossy());
     }
     let files_of_the_host = stdio.iter().filter(|name| name.starts_with("file["));
-    for external in external_mounts(&plan, init.pid)?.iter().chain(files_of_the_host) {
-        request.text(37, external);
+    for external in criu::mounts::names(&plan, init.pid)?.iter().chain(files_of_the_host) {
+        request.text(opts::EXTERNAL, external);
     }
     for (kind, name) in EXTERNAL_NAMESPACES {
         if plan.namespaces.joins(kind) {
             let path = format!("/proc/{}/ns/{name}", init.pid);
             let inode = std::fs::metadata(&path).err_at(Step::Criu, "stat", || format!("find {path}"))?.ino();
-            request.text(37, &format!("{name}[{inode}]:hull-{name}"));
+            request.text(opts::EXTERNAL, &format!("{name}[{inode}]:hull-{name}"));
         }
     }
 
@@ -147,6 +149,20 @@ pub fn checkpoint(globals: &Globals, id: &str, options: &CheckpointOptions) -> R
         return Ok(());
     }
     delete::remove(&dir, &state, true)
+}
+
+/// Refuses what restore could not bring back.
+pub fn restorable(verb: &str, plan: &Plan) -> Result<()> {
+    if plan.idmaps.is_some() {
+        let what =
+            "a container with a user namespace: this version of hull cannot check what it would become at restore";
+        return Err(Error::host(Step::Criu, format!("{verb} {what}")));
+    }
+    if !plan.net_devices.is_empty() {
+        let what = "a container with network devices of the host (/linux/netDevices): CRIU cannot put them back";
+        return Err(Error::host(Step::Criu, format!("{verb} {what}")));
+    }
+    landlock::check_restorable(plan.landlock.as_ref(), verb)
 }
 
 /// The namespaces that may be other containers': joined by path, they are found again by path at restore.
@@ -227,29 +243,33 @@ fn configuration(plan: &Plan) -> Option<String> {
 /// criu_opts, as far as both verbs have them.
 pub fn common(plan: &Plan, options: &CriuOptions, files: &Files, log: &str) -> Writer {
     let mut request = Writer::default();
-    request.number(1, files.images.as_raw_fd()).number(17, files.work.as_raw_fd());
-    request.number(9, 4).text(10, log);
+    request.number(opts::IMAGES_DIR_FD, files.images.as_raw_fd()).number(opts::WORK_DIR_FD, files.work.as_raw_fd());
+    request.number(opts::LOG_LEVEL, 4).text(opts::LOG_FILE, log);
     for (field, on) in [
-        (4, options.ext_unix_sk),
-        (5, options.tcp_established),
-        (7, options.shell_job),
-        (8, options.file_locks),
-        (16, options.auto_dedup),
-        (18, options.link_remap),
-        (46, options.tcp_skip_in_flight),
-        (48, options.lazy_pages),
-        (52, options.tcp_close),
+        (opts::EXT_UNIX_SK, options.ext_unix_sk),
+        (opts::TCP_ESTABLISHED, options.tcp_established),
+        (opts::SHELL_JOB, options.shell_job),
+        (opts::FILE_LOCKS, options.file_locks),
+        (opts::AUTO_DEDUP, options.auto_dedup),
+        (opts::LINK_REMAP, options.link_remap),
+        (opts::TCP_SKIP_IN_FLIGHT, options.tcp_skip_in_flight),
+        (opts::LAZY_PAGES, options.lazy_pages),
+        (opts::TCP_CLOSE, options.tcp_close),
         // It asks hull at each of its steps.
-        (12, true),
-        (24, true),
+        (opts::NOTIFY_SCRIPTS, true),
+        (opts::MANAGE_CGROUPS, true),
     ] {
         request.number(field, on);
     }
-    request.number(34, options.cgroups.unwrap_or(3));
+    request.number(opts::MANAGE_CGROUPS_MODE, options.cgroups.unwrap_or(3));
     if options.empty_namespaces != 0 {
-        request.number(38, options.empty_namespaces);
+        request.number(opts::EMPTY_NS, options.empty_namespaces);
     }
-    let texts = [(51, &configuration(plan)), (53, &options.lsm_profile), (63, &options.lsm_mount_context)];
+    let texts = [
+        (opts::CONFIG_FILE, &configuration(plan)),
+        (opts::LSM_PROFILE, &options.lsm_profile),
+        (opts::LSM_MOUNT_CONTEXT, &options.lsm_mount_context),
+    ];
     for (field, text) in texts {
         if let Some(text) = text {
             request.text(field, text);
@@ -264,25 +284,6 @@ fn freezer(state: &State) -> Option<PathBuf> {
     let v1 = trees.iter().find(|tree| tree.controllers.iter().any(|name| name == "freezer"));
     let v2 = || trees.iter().find(|tree: &&cgroup::SavedTree| tree.v2 && trees.iter().all(|tree| tree.v2));
     v1.or_else(v2).map(|tree| tree.directory.clone())
-}
-
-/// `mnt[WHERE]:KEY` for what belongs to the host.
-fn external_mounts(plan: &Plan, pid: i32) -> Result<Vec<String>> {
-    let path = format!("/proc/{pid}/mountinfo");
-    let table = std::fs::read_to_string(&path).err_at(Step::Criu, "open", || format!("read {path}"))?;
-    // A masked file is covered by the host's /dev/null; a masked directory by a tmpfs of the container's own.
-    let files: BTreeSet<&str> = table
-        .lines()
-        .filter_map(|line| line.split_once(" - "))
-        .filter(|(_, right)| !right.starts_with("tmpfs "))
-        .filter_map(|(left, _)| left.split(' ').nth(4))
-        .collect();
-    let externals = externals(plan).into_iter().filter(|external| {
-        !external.mask || external.destination.as_path().to_str().is_some_and(|path| files.contains(path))
-    });
-    Ok(externals
-        .map(|external| format!("mnt[{}]:{}", external.destination.as_path().display(), external.key))
-        .collect())
 }
 
 /// The names of the files behind the descriptors 0, 1 and 2, as CRIU calls them when it looks for what to inherit.

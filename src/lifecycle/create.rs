@@ -655,7 +655,7 @@ impl HostFiles {
     }
 }
 
-/// What a parent may set on init that init, in a user namespace, may not.
+/// What a parent may set on init that init, in a user namespace or with its program's capabilities, may not.
 fn attributes_by_pid(prepared: &Prepared, pid: i32) -> Result<()> {
     let process = &prepared.plan.process;
     if let Some(value) = process.oom_score_adj
@@ -666,10 +666,7 @@ fn attributes_by_pid(prepared: &Prepared, pid: i32) -> Result<()> {
     if let Some(priority) = process.io_priority {
         steps::process::set_io_priority(pid, priority)?;
     }
-    if prepared.plan.idmaps.is_some() {
-        steps::process::raise_rlimits(pid, &process.rlimits)?;
-    }
-    Ok(())
+    steps::process::raise_rlimits(pid, &process.rlimits)
 }
 
 /// Clones, in init's mount namespace, the sources that init said it cannot reach: copies made there keep the flags of

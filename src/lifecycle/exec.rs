@@ -347,6 +347,10 @@ fn joiner_steps(
     steps::process::chown_stdio(process.user.uid, process.terminal)?;
     steps::process::change_directory(&process.cwd)?;
     trace::step("8 ids, capabilities");
+    if !plan.joins(Kind::User) {
+        // Where it does, setup has done it.
+        steps::process::raise_rlimits(0, &process.rlimits)?;
+    }
     let mut landlock = plan.landlock.as_ref().map(steps::landlock::ruleset_here).transpose()?;
     steps::process::drop_bounding(process.capabilities.bounding, prepared.last_cap)?;
     steps::process::become_user(&process.user)?;

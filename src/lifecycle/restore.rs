@@ -6,18 +6,19 @@ use std::path::Path;
 
 use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
 
-use super::checkpoint::{CriuOptions, DESCRIPTORS, EXTERNAL_NAMESPACES, Files, common};
+use super::checkpoint::{CriuOptions, DESCRIPTORS, EXTERNAL_NAMESPACES, Files, common, restorable};
 use super::create::{Prepared, intent, prepare};
 use super::foreground::Foreground;
 use super::process::Process;
 use super::state::{Stage, State, StateDir, Status};
 use super::{CreateOptions, Globals, delete, engine};
 use crate::cgroup::Handle;
+use crate::criu::opts::{cg_root, inherit_fd, opts};
 use crate::criu::protobuf::Writer;
 use crate::criu::{self, Criu, Kind as Request};
 use crate::error::{ErrAt, Error, Result, Step, show};
+use crate::plan::Plan;
 use crate::plan::criu::externals;
-use crate::plan::{Plan, landlock};
 use crate::steps::hooks;
 use crate::steps::intel_rdt;
 use crate::steps::path::Root;
@@ -53,16 +54,7 @@ fn make(
     options: &RestoreOptions,
 ) -> Result<(Process, OwnedFd, Option<OwnedFd>)> {
     let (plan, create) = (&prepared.plan, &options.create);
-    if plan.idmaps.is_some() {
-        let what = "restore a container with a user namespace: this version of hull cannot check what it would become";
-        return Err(Error::host(Step::Criu, what));
-    }
-    if !plan.net_devices.is_empty() {
-        let what =
-            "restore a container with network devices of the host (/linux/netDevices): CRIU cannot put them back";
-        return Err(Error::host(Step::Criu, what));
-    }
-    landlock::check_restorable(plan.landlock.as_ref(), "restore")?;
+    restorable("restore", plan)?;
     let mut files = Files::open(&options.criu, false)?;
     let console = create.console_socket.as_deref().map(engine::connect_console).transpose()?;
     let mut made =
@@ -121,7 +113,10 @@ fn make(
                 (Some(_), None) => Err(Error::host(Step::Criu, "take the terminal's master from criu: it sent none")),
             },
             // The processes are there, and hold at a barrier.
-            "post-restore" => cgroup.apply(&plan.cgroup).and_then(|()| readonly_root(plan, state.init)),
+            "post-restore" => cgroup
+                .apply(&plan.cgroup)
+                .and_then(|()| state.init.map_or(Ok(()), |init| criu::mounts::check(plan, init.pid)))
+                .and_then(|()| readonly_root(plan, state.init)),
             // They have their credentials, and run as soon as CRIU lets go of them: also when it dies or is told that
             // this went wrong. So what is not as it should be has to die first.
             "pre-resume" => restored::check(&cgroup.pids()?, criu.pid, plan).inspect_err(|_| {
@@ -157,28 +152,28 @@ fn make(
 
 fn request(plan: &Plan, options: &RestoreOptions, files: &Files, inherited: &Inherited) -> Writer {
     let mut request = common(plan, &options.criu, files, "restore.log");
-    request.text(13, &plan.rootfs.path.to_string_lossy());
+    request.text(opts::ROOT, &plan.rootfs.path.to_string_lossy());
     // The restored init becomes hull's child, as the init of `create` is.
-    request.number(26, true).number(50, plan.process.terminal);
+    request.number(opts::RST_SIBLING, true).number(opts::ORPHAN_PTS_MASTER, plan.process.terminal);
     for tree in &plan.cgroup.trees {
         // v2 has no name.
         let names = if tree.v2 { vec![None] } else { tree.controllers.iter().map(Some).collect() };
         for name in names {
             let mut root = Writer::default();
             if let Some(name) = name {
-                root.text(1, name);
+                root.text(cg_root::CTRL, name);
             }
-            root.text(2, &format!("/{}", tree.path.display()));
-            request.message(25, &root);
+            root.text(cg_root::PATH, &format!("/{}", tree.path.display()));
+            request.message(opts::CG_ROOT, &root);
         }
     }
     for external in externals(plan) {
-        request.text(37, &format!("mnt[{}]:{}", external.key, external.source.display()));
+        request.text(opts::EXTERNAL, &format!("mnt[{}]:{}", external.key, external.source.display()));
     }
     for (key, fd) in &inherited.fds {
         let mut inherit = Writer::default();
-        inherit.text(1, key).number(2, fd.as_raw_fd());
-        request.message(27, &inherit);
+        inherit.text(inherit_fd::KEY, key).number(inherit_fd::FD, fd.as_raw_fd());
+        request.message(opts::INHERIT_FD, &inherit);
     }
     request
 }

@@ -209,14 +209,14 @@ pub fn set_rlimits(pid: i32, limits: &[Rlimit]) -> Result<()> {
     Ok(())
 }
 
-/// setup's part of the limits when the container has a user namespace: raising a hard limit takes a privilege on
-/// the host, which init does not have. Lowering is init's, as late as it can.
+/// Raises hard limits that are too low for the config, as long as there is somebody with CAP_SYS_RESOURCE on the host:
+/// init has lost it when it sets its limits, as late as it can. Soft limits stay, so that nothing on the way is too much.
 pub fn raise_rlimits(pid: i32, limits: &[Rlimit]) -> Result<()> {
     for limit in limits {
-        let (_, hard) = sys::process::rlimit(pid, limit.resource)
+        let (soft, hard) = sys::process::rlimit(pid, limit.resource)
             .err_at(Step::Process, "prlimit64", || format!("read {} of init", limit.name))?;
         if limit.hard > hard {
-            set_rlimits(pid, std::slice::from_ref(limit))?;
+            set_rlimits(pid, &[Rlimit { soft, ..*limit }])?;
         }
     }
     Ok(())

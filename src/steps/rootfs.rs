@@ -45,6 +45,11 @@ pub fn attach(plan: &Rootfs, given: Option<OwnedFd>) -> Result<OwnedFd> {
         Some(tree) => tree,
         None => tree::clone(Origin::Fd(dir.as_fd()), true).err_at(Step::Mount, "open_tree", subject)?,
     };
+    if matches!(plan.propagation.map(|propagation| propagation.kind), None | Some(PropagationKind::Slave)) {
+        // What the host mounts below the bundle later is none of the container's; and no image of CRIU's has to find a
+        // master for its root.
+        propagate(tree.as_fd(), "the root file system", PropagationKind::Private, false)?;
+    }
     tree::attach(&tree, &dir).err_at(Step::Mount, "move_mount", subject)?;
     Ok(tree)
 }
