@@ -150,6 +150,9 @@ fn an_image_with_less_flags(case: &mut Case) -> Result<()> {
     }
 }
 
+/// Whether a process is what the config says.
+type Holds = fn(i32) -> Result<bool>;
+
 /// The image is of a container that might do more.
 fn the_credentials_are_the_configs(case: &mut Case) -> Result<()> {
     case.edit(|config| {
@@ -164,7 +167,7 @@ fn the_credentials_are_the_configs(case: &mut Case) -> Result<()> {
     checkpoint(case, &[])?;
     let allowing =
         json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]});
-    let stricter: [(&str, Value, fn(i32) -> Result<bool>); 3] = [
+    let stricter: [(&str, Value, Holds); 3] = [
         ("/process/capabilities", json!({"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"]}), |pid| {
             let set = |name| Ok::<_, anyhow::Error>(u64::from_str_radix(&kernel::status(pid, name)?, 16)?);
             Ok((set("CapBnd")? | set("CapPrm")? | set("CapEff")?) & !(1 << 5) == 0)
