@@ -468,6 +468,9 @@ fn init_steps(
     let env = steps::process::environment(process);
     steps::process::chown_stdio(process.user.uid, process.terminal)?;
     steps::process::make_and_change_directory(&process.cwd)?;
+    if !plan.sync.mapped {
+        steps::process::raise_rlimits(0, &process.rlimits)?;
+    }
     steps::process::drop_bounding(process.capabilities.bounding, prepared.last_cap)?;
     steps::process::become_user(&process.user)?;
     // ── Here: the program's user; capabilities within its bounding set, for the steps that are left.
@@ -666,7 +669,11 @@ fn attributes_by_pid(prepared: &Prepared, pid: i32) -> Result<()> {
     if let Some(priority) = process.io_priority {
         steps::process::set_io_priority(pid, priority)?;
     }
-    steps::process::raise_rlimits(pid, &process.rlimits)
+    // init waits for Mapped, or it does this itself: another user's limits could not be read.
+    if prepared.plan.sync.mapped {
+        steps::process::raise_rlimits(pid, &process.rlimits)?;
+    }
+    Ok(())
 }
 
 /// Clones, in init's mount namespace, the sources that init said it cannot reach: copies made there keep the flags of
