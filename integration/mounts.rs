@@ -30,7 +30,8 @@ pub fn cases() -> Vec<Test> {
             without_a_namespace_they_are_on_the_host_until_delete,
         )
         .peer("*", "leaves them there")
-        .requires(Need::Root),
+        .requires(Need::Root)
+        .requires(Need::Call("open_tree")),
         test("mounts/a_user_namespace_alone_cannot_mount", a_user_namespace_alone_cannot_mount)
             .peer("*", "says only EPERM")
             .requires(Need::Root),

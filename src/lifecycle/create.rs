@@ -491,7 +491,7 @@ fn init_steps(
     }
     if let Some(filter) = early {
         // Without no_new_privs loading takes CAP_SYS_ADMIN, which goes next. The profile must allow what is left: capset,
-        // prctl, sendmsg, poll, recvmsg, accept4, mmap, prlimit64, fcntl, execve. What is opened from here on is CLOEXEC.
+        // prctl, sendmsg, poll, recvmsg, accept4, mmap, prlimit64, rt_sigaction, fcntl, execve. What is opened from here on is CLOEXEC.
         steps::process::cloexec_all()?;
         if process.no_new_privileges {
             steps::process::no_new_privileges()?;

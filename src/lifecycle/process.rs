@@ -132,7 +132,7 @@ fn inode(pidfd: BorrowedFd<'_>) -> Option<u64> {
 }
 
 /// A pidfd can be read when all threads of its process have ended.
-fn has_ended(pidfd: &OwnedFd) -> bool {
+pub fn has_ended(pidfd: &OwnedFd) -> bool {
     poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|n| n > 0)
 }
 

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::Globals;
-use super::process::{Process, has_executed, is_stopped};
+use super::process::{Process, has_ended, has_executed, is_stopped};
 use super::record::Recorder;
 use super::sdnotify::Waiting;
 use super::state::{State, StateDir, Status};
@@ -139,11 +139,14 @@ pub fn release(dir: &StateDir, init: Process, pidfd: &OwnedFd, mut recorder: Opt
             .unwrap_or_else(|_| Error::host(Step::Exec, String::from_utf8_lossy(&said).into_owned()));
         return Err(error);
     }
-    match has_executed(init.pid)? {
+    match has_executed(init.pid) {
+        Ok(Some(true)) => Ok(()),
         // Already reaped: then its own mark says how far it got.
-        None if page.is_executing() => Ok(()),
-        Some(true) => Ok(()),
-        _ => Err(Error::host(Step::Exec, "init died before it could execute the program")
+        Ok(None) if page.is_executing() => Ok(()),
+        // It cannot be looked at, say for want of a descriptor: the connection ended, init did not.
+        Err(_) if page.is_executing() && !has_ended(pidfd) => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(Error::host(Step::Exec, "init died before it could execute the program")
             .hint("killed from outside, or the seccomp profile forbids a call that it needs")),
     }
 }

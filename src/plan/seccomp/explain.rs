@@ -21,7 +21,7 @@ pub const NEEDED_LAST: [&str; 1] = ["execve"];
 
 /// What hull cannot do without after a filter that is loaded before the capabilities fall (noNewPrivileges false, or an
 /// agent): to fall, to say that it is ready, to wait for start, to set limits, to become the program.
-pub const NEEDED_EARLY: [&str; 11] = [
+pub const NEEDED_EARLY: [&str; 12] = [
     "accept4",
     "capget",
     "capset",
@@ -31,12 +31,13 @@ pub const NEEDED_EARLY: [&str; 11] = [
     "prctl",
     "prlimit64",
     "recvmsg",
+    "rt_sigaction",
     "rt_sigprocmask",
     "sendmsg",
 ];
 
 /// What hull also calls then; an errno does no harm.
-pub const TRIED_EARLY: [&str; 6] = ["brk", "close", "fcntl", "getcwd", "munmap", "rt_sigaction"];
+pub const TRIED_EARLY: [&str; 5] = ["brk", "close", "fcntl", "getcwd", "munmap"];
 
 /// A profile, understood.
 #[derive(Debug)]
