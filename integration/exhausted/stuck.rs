@@ -47,7 +47,7 @@ fn stopped_init_that_runs(case: &mut Case) -> Result<()> {
 fn hanging_hook(numbers: &Path, timeout: Option<u32>) -> Value {
     let numbers = numbers.display();
     let script =
-        format!("trap '' TERM INT HUP; (echo $$ >>{numbers}; exec sleep 100) & echo $! >>{numbers}; sleep 100");
+        format!("trap '' TERM INT HUP; (echo $$ >>{numbers}; exec sleep 100) & echo $! >>{numbers}; exec sleep 100");
     let mut hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script]});
     if let Some(seconds) = timeout {
         hook["timeout"] = json!(seconds);
