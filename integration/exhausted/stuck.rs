@@ -170,8 +170,8 @@ fn whoever_is_stopped(case: &mut Case) -> Result<()> {
             config["linux"]["resources"]["memory"] = json!({"limit": 4096, "disableOOMKiller": true});
         })?;
         let running = case.spawn(["create", "--bundle", &path, &id])?;
-        // Or a call of init was refused before it touched a page.
-        waiting.push(("create without memory", running, vec!["before the container was created".into()]));
+        // It hangs, or a call of init or the limit itself was refused before: told with the container's name, in time.
+        waiting.push(("create without memory", running, vec![id.clone()]));
     }
 
     let mut verdict = Ok(());
