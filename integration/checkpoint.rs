@@ -14,13 +14,12 @@ use crate::harness::{Case, Init, Need, Test, test};
 use crate::kernel;
 use crate::terminal::{create_with_console, read_until, take_master};
 
+/// What a case that goes there and back needs.
+pub fn needs(test: Test) -> Test {
+    test.requires(Need::Root).requires(Need::Criu).requires(Need::Verb("checkpoint")).requires(Need::Verb("restore"))
+}
+
 pub fn cases() -> Vec<Test> {
-    let needs = |test: Test| {
-        test.requires(Need::Root)
-            .requires(Need::Criu)
-            .requires(Need::Verb("checkpoint"))
-            .requires(Need::Verb("restore"))
-    };
     vec![
         needs(test("checkpoint/a_program_goes_on", a_program_goes_on)),
         needs(test("checkpoint/leave_running", leave_running)),

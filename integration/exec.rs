@@ -3,8 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{IoSliceMut, Write};
-use std::mem::MaybeUninit;
+use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
@@ -13,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
@@ -21,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Case, Need, Output, Test, test};
 use crate::kernel;
-use crate::terminal::{read_until, wait_readable};
+use crate::terminal::{read_until, received};
 
 pub fn cases() -> Vec<Test> {
     let list = vec![
@@ -37,9 +35,6 @@ pub fn cases() -> Vec<Test> {
         test("exec/under_an_old_profile", under_an_old_profile)
             .requires(Need::Root)
             .peer("runc", "needs getcwd under the filter"),
-        test("exec/a_missing_program_gives_255_and_is_named", a_missing_program),
-        test("exec/a_missing_container_gives_255", a_missing_container),
-        test("exec/a_stopped_container_gives_255", a_stopped_container),
         test("exec/has_the_containers_root_and_mounts", has_the_containers_root_and_mounts),
         test("exec/a_container_without_a_mount_namespace", a_container_without_a_mount_namespace)
             .requires(Need::Root)
@@ -949,25 +944,6 @@ fn tty_follows_the_window(case: &mut Case) -> Result<()> {
     let after = rustix::termios::tcgetattr(&pty.slave)?;
     ensure!(after.local_modes == before.local_modes && after.input_modes == before.input_modes, "it stays raw");
     case.delete()
-}
-
-/// What was sent to a socket: one descriptor, and the name beside it.
-fn received(listener: &UnixListener) -> Result<(OwnedFd, String)> {
-    wait_readable(listener)?;
-    let (stream, _) = listener.accept()?;
-    wait_readable(&stream)?;
-    let mut name = [0_u8; 4096];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let message = recvmsg(&stream, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let mut fds: Vec<OwnedFd> = Vec::new();
-    for item in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(sent) = item {
-            fds.extend(sent);
-        }
-    }
-    ensure!(fds.len() == 1, "{} descriptors were sent", fds.len());
-    Ok((fds.pop().context("one descriptor")?, String::from_utf8_lossy(&name[..message.bytes]).into_owned()))
 }
 
 fn tty_with_a_console_socket(case: &mut Case) -> Result<()> {

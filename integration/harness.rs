@@ -420,6 +420,17 @@ impl Case {
         fs::write(self.bundle().join("config.json"), text).context("write config.json")
     }
 
+    /// Writes another bundle on the same rootfs, with a config of its own; gives its path.
+    pub fn bundle_beside(&self, name: &str, change: impl FnOnce(&mut Value)) -> Result<String> {
+        let bundle = self.dir.join(name);
+        fs::create_dir_all(&bundle)?;
+        let mut config = self.config.clone();
+        config["root"]["path"] = json!(self.rootfs());
+        change(&mut config);
+        fs::write(bundle.join("config.json"), serde_json::to_string(&config)?)?;
+        Ok(bundle.to_string_lossy().into_owned())
+    }
+
     /// A command of the runtime with this case's `--root`, to its end or its deadline.
     pub fn verb<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Output> {
         self.spawn(args)?.wait(DEADLINE)

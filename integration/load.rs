@@ -17,7 +17,7 @@ use std::{env, thread};
 use anyhow::{Context, Result, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::harness::{Case, Need, Test, forget_child, reap_orphans, spawn_child, test};
 use crate::kernel;
@@ -145,20 +145,11 @@ struct Bundles {
 impl Bundles {
     fn write(case: &mut Case) -> Result<Bundles> {
         case.args(["sleep", "3600"]);
-        let write = |name: &str, change: &dyn Fn(&mut Value)| -> Result<String> {
-            let path = case.dir.join(name);
-            fs::create_dir_all(&path)?;
-            let mut config = case.config.clone();
-            config["root"]["path"] = json!(case.rootfs());
-            change(&mut config);
-            fs::write(path.join("config.json"), serde_json::to_string(&config)?)?;
-            Ok(path.to_string_lossy().into_owned())
-        };
         let failing = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}]});
         Ok(Bundles {
-            good: write("good", &|_| ())?,
-            bad: write("bad", &|config| config["mounts"][1]["options"] = json!(["size=banana"]))?,
-            hook: write("hook", &|config| config["hooks"] = failing.clone())?,
+            good: case.bundle_beside("good", |_| ())?,
+            bad: case.bundle_beside("bad", |config| config["mounts"][1]["options"] = json!(["size=banana"]))?,
+            hook: case.bundle_beside("hook", |config| config["hooks"] = failing.clone())?,
         })
     }
 }

@@ -48,6 +48,11 @@ pub fn create_with_console(case: &Case) -> Result<(File, String)> {
 
 /// The master that was sent to a console socket, and the name beside it.
 pub fn take_master(listener: &UnixListener) -> Result<(File, String)> {
+    received(listener).map(|(master, name)| (File::from(master), name))
+}
+
+/// What was sent to a socket: one descriptor, and the name beside it.
+pub fn received(listener: &UnixListener) -> Result<(OwnedFd, String)> {
     wait_readable(listener)?;
     let (stream, _) = listener.accept()?;
     wait_readable(&stream)?;
@@ -62,8 +67,7 @@ pub fn take_master(listener: &UnixListener) -> Result<(File, String)> {
         }
     }
     ensure!(fds.len() == 1, "{} descriptors were sent", fds.len());
-    let name = String::from_utf8_lossy(&name[..message.bytes]).into_owned();
-    Ok((File::from(fds.pop().context("one descriptor")?), name))
+    Ok((fds.pop().context("one descriptor")?, String::from_utf8_lossy(&name[..message.bytes]).into_owned()))
 }
 
 /// Reads from a master until this word has come.

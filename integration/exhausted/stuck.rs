@@ -61,13 +61,7 @@ fn numbers(path: &Path) -> Vec<i32> {
 
 /// A bundle on the case's rootfs, with a config of its own, and an id.
 fn bundle(case: &Case, name: &str, change: impl FnOnce(&mut Value)) -> Result<(String, String)> {
-    let path = case.dir.join(name);
-    fs::create_dir_all(&path)?;
-    let mut config = case.config.clone();
-    config["root"]["path"] = json!(case.rootfs());
-    change(&mut config);
-    fs::write(path.join("config.json"), serde_json::to_string(&config)?)?;
-    Ok((path.to_string_lossy().into_owned(), format!("{}-{name}", case.id)))
+    Ok((case.bundle_beside(name, change)?, format!("{}-{name}", case.id)))
 }
 
 /// Each is killed with its child when its time is over, on the host and in the container.

@@ -251,13 +251,7 @@ fn compile(dir: &Path) -> Result<Vec<u8>> {
 
 /// Writes a second bundle on the same rootfs beside the first; gives its path and a second id.
 fn second(case: &Case, change: impl FnOnce(&mut Value)) -> Result<(String, String)> {
-    let bundle = case.dir.join("second");
-    fs::create_dir_all(&bundle)?;
-    let mut config = case.config.clone();
-    config["root"]["path"] = json!(case.rootfs());
-    change(&mut config);
-    fs::write(bundle.join("config.json"), serde_json::to_string(&config)?)?;
-    Ok((bundle.to_string_lossy().into_owned(), format!("{}-b", case.id)))
+    Ok((case.bundle_beside("second", change)?, format!("{}-b", case.id)))
 }
 
 /// Makes the namespaces of these types in `config` those of a process.
