@@ -230,9 +230,9 @@ fn run(program: &CString, socket: &OwnedFd) -> Error {
     // It runs tar, ip and iptables.
     env.extend(CString::new(format!("PATH={PLACES}")));
     let env: Vec<_> = env.iter().map(AsRef::as_ref).collect();
-    if let Err(error) = crate::sys::signal::default_all() {
-        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        return Error::call(Step::Criu, "rt_sigaction", errno, "give every signal its default action");
+    let signals = || "give every signal its default action";
+    if let Err(error) = crate::sys::signal::default_all().err_at(Step::Criu, "rt_sigaction", signals) {
+        return error;
     }
     let errno = execve(program, &[c"criu", c"swrk", &socket], &env);
     Error::call(Step::Criu, "execve", errno, format!("run {}", program.to_string_lossy()))

@@ -40,6 +40,7 @@ use super::{CreateOptions, Globals, engine, sdnotify};
 use crate::cgroup::{self, Handle};
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::host::HostFacts;
+use crate::plan::landlock::comes_early;
 use crate::plan::namespaces::{Kind, Spawn};
 use crate::plan::{Options, Plan};
 use crate::spec::load::{self, Text};
@@ -219,7 +220,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     }
     attributes_by_pid(prepared, pid)?;
     if plan.sync.mapped {
-        channel.send(&Sync::Mapped(pid), &[]).map_err(|e| died(&channel, &undo, e))?;
+        channel.send(&Sync::Mapped(pid), &[]).map_err(|e| channel.reason_of(e, || undo.how_init_died()))?;
     }
 
     // init mounts meanwhile; all limits hold before Ready is answered.
@@ -241,7 +242,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
         let sources = clone_sources(plan, &undo, &unreachable)?;
         let fds: Vec<_> = sources.iter().map(AsFd::as_fd).collect();
         trace::step("10 hand over the sources that init cannot reach");
-        channel.send(&Sync::HostReady, &fds).map_err(|e| died(&channel, &undo, e))?;
+        channel.send(&Sync::HostReady, &fds).map_err(|e| channel.reason_of(e, || undo.how_init_died()))?;
     }
 
     if plan.sync.hooks {
@@ -253,7 +254,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
         let output = hooks::Output::open(&plan.hooks)?;
         hooks::run_all("prestart", &plan.hooks.prestart, &json, None, &output)?;
         hooks::run_all("createRuntime", &plan.hooks.create_runtime, &json, None, &output)?;
-        channel.send(&Sync::HooksDone, &[]).map_err(|e| died(&channel, &undo, e))?;
+        channel.send(&Sync::HooksDone, &[]).map_err(|e| channel.reason_of(e, || undo.how_init_died()))?;
     }
     if plan.hooks.in_init() {
         undo.poststop = Some((&plan.hooks, state.to_json(Status::Stopped)));
@@ -287,7 +288,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     }
 
     trace::step("19 let init go");
-    channel.send(&Sync::Created, &[]).map_err(|e| died(&channel, &undo, e))?;
+    channel.send(&Sync::Created, &[]).map_err(|e| channel.reason_of(e, || undo.how_init_died()))?;
     let (dir, pidfd) = undo.defuse();
     Ok(Created { init: state.init.expect("init was cloned"), pidfd, terminal, dir, state })
 }
@@ -482,8 +483,7 @@ fn init_steps(
     // A container that waits for start ends at TERM as its program would, whoever sends it: an engine, or systemd at the end.
     crate::sys::signal::end_on_request().err_at(Step::Process, "sigaction", || "end at TERM while waiting")?;
     let early = plan.seccomp.as_ref().filter(|filter| filter.loads_early(process.no_new_privileges));
-    if let Some(rules) = landlock.take_if(|_| early.is_some() || !process.no_new_privileges) {
-        // As below: it takes no_new_privs or CAP_SYS_ADMIN, and calls that the profile may forbid.
+    if let Some(rules) = landlock.take_if(|_| comes_early(early, process.no_new_privileges)) {
         if process.no_new_privileges {
             steps::process::no_new_privileges()?;
         }
@@ -538,11 +538,7 @@ fn init_steps(
     let argv: Vec<_> = process.args.iter().map(AsRef::as_ref).collect();
     let envp: Vec<_> = env.iter().map(AsRef::as_ref).collect();
     trace::close(false);
-    crate::sys::signal::default_all().err_at(
-        Step::Process,
-        "rt_sigaction",
-        || "give every signal its default action",
-    )?;
+    steps::process::default_signals()?;
     if early.is_none() {
         steps::process::cloexec_all()?;
     }
@@ -556,7 +552,7 @@ fn init_steps(
         if process.no_new_privileges {
             steps::process::no_new_privileges()?;
         }
-        crate::sys::signal::unblock_all().err_at(Step::Process, "sigprocmask", || "unblock the signals")?;
+        steps::process::unblock_signals()?;
         // From here on hull is asked about each call: it is at the other end of the connection.
         steps::seccomp::load_recorder(filter, connection.as_fd())?;
         return Err(steps::process::exec_error(&program, execve(&program, &argv, &envp)));
@@ -566,14 +562,14 @@ fn init_steps(
         Some(filter) if !filter.loads_early(process.no_new_privileges) => {
             steps::process::no_new_privileges()?;
             // After this line only execve and plain memory writes follow: the profile needs to allow nothing else.
-            crate::sys::signal::unblock_all().err_at(Step::Process, "sigprocmask", || "unblock the signals")?;
+            steps::process::unblock_signals()?;
             steps::seccomp::load(filter)?;
             who.executing();
             return Err(steps::process::exec_error(&program, execve(&program, &argv, &envp)));
         }
         _ => {}
     }
-    crate::sys::signal::unblock_all().err_at(Step::Process, "sigprocmask", || "unblock the signals")?;
+    steps::process::unblock_signals()?;
     who.executing();
     Err(steps::process::exec_error(&program, execve(&program, &argv, &envp)))
 }
@@ -795,14 +791,6 @@ fn expect(channel: &Channel, undo: &Undo<'_>) -> Result<(Sync, Vec<OwnedFd>)> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// A send to init failed: what init said before it left is worth more than EPIPE.
-fn died(channel: &Channel, undo: &Undo<'_>, error: Error) -> Error {
-    if !(error.is(Errno::PIPE) || error.is(Errno::CONNRESET)) {
-        return error;
-    }
-    channel.last_words().unwrap_or_else(|| undo.how_init_died())
 }
 
 /// What setup has made so far; dropped on an error, it leaves nothing of it. Defused at one line, after "created".

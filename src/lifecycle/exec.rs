@@ -38,6 +38,7 @@ use crate::cgroup::{self, Handle, Places};
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::host::HostFacts;
 use crate::plan::exec::{Container, Exec, from_file, from_options};
+use crate::plan::landlock::comes_early;
 use crate::plan::namespaces::Kind;
 use crate::spec::load;
 use crate::steps::exe::View;
@@ -192,7 +193,7 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
         prepared.state.rdt.as_ref().map_or(Ok(()), |rdt| rdt.join(pid))?;
         attributes_by_pid(prepared, pid)?;
         trace::step("6 let the joining process go on");
-        channel.send(&Sync::Mapped(pid), &[]).map_err(|error| prepared.died(&channel, &child, error))?;
+        channel.send(&Sync::Mapped(pid), &[]).map_err(|e| channel.reason_of(e, || prepared.how_it_died(&child)))?;
     }
     drop(cgroups);
 
@@ -217,7 +218,7 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
             steps::process::set_scheduler(pid, scheduler)?;
         }
         trace::step("11 let the joining process execute");
-        channel.send(&Sync::Created, &[]).map_err(|error| prepared.died(&channel, &child, error))?;
+        channel.send(&Sync::Created, &[]).map_err(|e| channel.reason_of(e, || prepared.how_it_died(&child)))?;
     }
 
     if !prepared.frozen {
@@ -363,8 +364,7 @@ fn joiner_steps(
     let mut handed_on = Vec::new();
     handed_on.extend(terminal.map(|terminal| terminal.master));
     let early = plan.seccomp.as_ref().filter(|filter| filter.loads_early(process.no_new_privileges));
-    if let Some(rules) = landlock.take_if(|_| early.is_some() || !process.no_new_privileges) {
-        // As below: it takes no_new_privs or CAP_SYS_ADMIN, and calls that the profile may forbid.
+    if let Some(rules) = landlock.take_if(|_| comes_early(early, process.no_new_privileges)) {
         if process.no_new_privileges {
             steps::process::no_new_privileges()?;
         }
@@ -399,11 +399,7 @@ fn joiner_steps(
     let argv: Vec<_> = process.args.iter().map(AsRef::as_ref).collect();
     let envp: Vec<_> = env.iter().map(AsRef::as_ref).collect();
     trace::close(false);
-    crate::sys::signal::default_all().err_at(
-        Step::Process,
-        "rt_sigaction",
-        || "give every signal its default action",
-    )?;
+    steps::process::default_signals()?;
     if early.is_none() {
         steps::process::cloexec_all()?;
     }
@@ -411,7 +407,7 @@ fn joiner_steps(
     steps::process::set_rlimits(0, &process.rlimits)?;
     // The last moment at which a program that nobody watches can still be prevented: after this setup may leave.
     steps::process::die_with_parent(false)?;
-    crate::sys::signal::unblock_all().err_at(Step::Process, "sigprocmask", || "unblock the signals")?;
+    steps::process::unblock_signals()?;
     if let Some(rules) = landlock {
         steps::process::no_new_privileges()?;
         steps::landlock::restrict(rules)?;
@@ -555,14 +551,6 @@ impl Prepared {
             Some(false) => Err(self.how_it_died(child)),
             Some(true) | None => Ok(()),
         }
-    }
-
-    /// A send to the joining process failed: what it said before it left is worth more than EPIPE.
-    fn died(&self, channel: &Channel, child: &Child, error: Error) -> Error {
-        if !(error.is(Errno::PIPE) || error.is(Errno::CONNRESET)) {
-            return error;
-        }
-        channel.last_words().unwrap_or_else(|| self.how_it_died(child))
     }
 
     fn how_it_died(&self, child: &Child) -> Error {

@@ -7,6 +7,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -111,8 +112,16 @@ impl Channel {
         }
     }
 
+    /// Why a send failed: if the peer has gone, what it said before it left, or else how it died, is worth more than EPIPE.
+    pub fn reason_of(&self, error: Error, how_it_died: impl FnOnce() -> Error) -> Error {
+        if !(error.is(Errno::PIPE) || error.is(Errno::CONNRESET)) {
+            return error;
+        }
+        self.last_words().unwrap_or_else(how_it_died)
+    }
+
     /// The error that a peer which has gone sent before it left, behind what else it sent.
-    pub fn last_words(&self) -> Option<Error> {
+    fn last_words(&self) -> Option<Error> {
         loop {
             match self.recv() {
                 Ok(Some(_)) => {}
@@ -195,7 +204,6 @@ pub fn setup_gone() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::io::Errno;
 
     #[test]
     fn errors_and_many_descriptors_cross() {

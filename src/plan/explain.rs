@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::Plan;
 use super::hooks::Hook;
 use super::idmap::{IdMap, Writer};
+use super::landlock;
 use super::mounts::{Mapping, Mount, MountKind};
 use super::namespaces::{Kind, Spawn};
 use super::process::names;
@@ -327,7 +328,7 @@ fn process(plan: &Plan, out: &mut Lines) {
     );
     line.sh(format!("setpriv --reuid {} --regid {} --clear-groups ...", user.uid, user.gid));
     let early = plan.seccomp.as_ref().filter(|filter| filter.loads_early(process.no_new_privileges));
-    if early.is_some() || !process.no_new_privileges {
+    if landlock::comes_early(early, process.no_new_privileges) {
         landlock_lines(plan, out);
     }
     if let Some(filter) = early {
@@ -360,11 +361,11 @@ fn last(plan: &Plan, out: &mut Lines) {
         out.add("gain no privileges by execve any more", "prctl(PR_SET_NO_NEW_PRIVS)", "/process/noNewPrivileges")
             .sh("setpriv --no-new-privs ...");
     }
-    let late = plan.seccomp.as_ref().filter(|filter| !filter.loads_early(process.no_new_privileges));
-    if process.no_new_privileges && (plan.seccomp.is_none() || late.is_some()) {
+    let early = plan.seccomp.as_ref().filter(|filter| filter.loads_early(process.no_new_privileges));
+    if !landlock::comes_early(early, process.no_new_privileges) {
         landlock_lines(plan, out);
     }
-    if let Some(filter) = late {
+    if let Some(filter) = plan.seccomp.as_ref().filter(|_| early.is_none()) {
         filter_line(filter, out);
     }
     if plan.preserve_fds > 0 {

@@ -2,6 +2,7 @@
 //! other limits, for the program and whatever exec adds.
 
 use super::rootfs::RootfsPath;
+use super::seccomp::Filter;
 use crate::error::{Error, Result, Step};
 use crate::host::HostFacts;
 use crate::spec::Spec;
@@ -54,6 +55,12 @@ impl Rule {
     pub fn pointer(&self) -> String {
         format!("/annotations/{PREFIX}{}", self.word)
     }
+}
+
+/// Whether the rules come into force before the capabilities fall, and so before startContainer hooks: without
+/// no_new_privs that takes CAP_SYS_ADMIN, and a filter that is loaded then may forbid the calls.
+pub fn comes_early(early_filter: Option<&Filter>, no_new_privileges: bool) -> bool {
+    early_filter.is_some() || !no_new_privileges
 }
 
 /// CRIU does not know Landlock: what it restored would be free of it.

@@ -331,6 +331,16 @@ pub fn reset_affinity() {
     let _ = sys::process::set_affinity(&CpuSet::all().0);
 }
 
+/// Gives every signal its default action.
+pub fn default_signals() -> Result<()> {
+    sys::signal::default_all().err_at(Step::Process, "rt_sigaction", || "give every signal its default action")
+}
+
+/// Lets every signal through.
+pub fn unblock_signals() -> Result<()> {
+    sys::signal::unblock_all().err_at(Step::Process, "sigprocmask", || "unblock the signals")
+}
+
 /// personality(2).
 pub fn set_personality(persona: u32) -> Result<()> {
     sys::process::set_personality(persona).err_at(
