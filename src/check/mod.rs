@@ -118,8 +118,9 @@ pub struct Report {
 }
 
 impl Report {
-    fn new(mut problems: Vec<Problem>) -> Report {
-        problems.sort_by_key(|problem| !problem.is_error());
+    fn new(problems: Vec<Problem>) -> Report {
+        let (mut problems, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
+        problems.extend(warnings);
         problems.dedup();
         let errors = problems.iter().filter(|problem| problem.is_error()).count();
         Report { errors, warnings: problems.len() - errors, problems }

@@ -217,9 +217,7 @@ impl<'a> Features<'a> {
 
 /// Every capability by its name, in the kernel's order.
 fn capabilities() -> Vec<String> {
-    let mut all: Vec<_> = caps::all().into_iter().collect();
-    all.sort_unstable_by_key(caps::Capability::index);
-    all.iter().map(ToString::to_string).collect()
+    crate::plan::process::names(caps::all().iter().fold(0, |bits, cap| bits | 1 << cap.index()))
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ pub fn processes(globals: &Globals, id: &str) -> Result<Vec<i32>> {
 fn relatives(init: Process, own_pid_namespace: bool) -> Result<Vec<i32>> {
     let namespace = |pid: i32| std::fs::read_link(PathBuf::from(format!("/proc/{pid}/ns/pid"))).ok();
     let wanted = if own_pid_namespace { namespace(init.pid) } else { None };
-    let mut family = BTreeSet::from([init.pid]);
+    let mut family = BTreeSet::new();
+    family.insert(init.pid);
     let mut parents = BTreeMap::new();
     for entry in std::fs::read_dir("/proc").err_at(Step::State, "open", || "list the processes in /proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };

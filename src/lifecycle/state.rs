@@ -510,7 +510,7 @@ pub fn ids(root: &Path) -> Result<Vec<String>> {
     for entry in entries {
         ids.extend(entry.err_at(Step::State, "getdents64", subject)?.file_name().into_string().ok());
     }
-    ids.sort();
+    ids.sort_unstable();
     Ok(ids)
 }
 

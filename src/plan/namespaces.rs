@@ -129,11 +129,12 @@ impl Namespaces {
                         let pointer = format!("/linux/namespaces/{index}/path");
                         return Err(Error::spec(pointer, "holds a NUL byte"));
                     }
-                    joins.push(Join { kind, path: PathBuf::from(path), index });
+                    // The user namespace first: it gives the right to join the others.
+                    let place = if kind == Kind::User { 0 } else { joins.len() };
+                    joins.insert(place, Join { kind, path: PathBuf::from(path), index });
                 }
             }
         }
-        joins.sort_by_key(|join| (join.kind != Kind::User, join.index));
         let user_joined = joins.iter().any(|join| join.kind == Kind::User);
         // A cgroup namespace shows the root that its maker is in when it is made, and a time namespace takes its
         // offsets from its maker: both are init's to unshare, whatever else.

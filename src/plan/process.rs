@@ -388,7 +388,7 @@ fn capabilities(
             }
         }
     }
-    unknown.sort();
+    unknown.sort_unstable();
     unknown.dedup();
     dropped.sort_unstable();
     dropped.dedup();

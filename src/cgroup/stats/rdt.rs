@@ -66,7 +66,7 @@ pub fn read(resctrl: &Path, group: &str) -> Rdt {
         .map(|entry| entry.path())
         .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("mon_L3_")))
         .collect();
-    domains.sort();
+    domains.sort_unstable();
     for domain in domains {
         let value = |file: &str| std::fs::read_to_string(domain.join(file)).ok()?.trim().parse().ok();
         if let Some(llc_occupancy) = value("llc_occupancy") {

@@ -1,6 +1,8 @@
 //! Numbers of v1 hierarchies (Documentation/admin-guide/cgroup-v1).
 
-use super::{BlockIo, CpuSet, Directory, HugeTlb, IoEntry, Memory, Stats, Used, flat, huge_page_sizes, list, value};
+use super::{
+    BlockIo, CpuSet, Directory, HugeTlb, IoEntry, Memory, Stats, Used, by_key, flat, huge_page_sizes, list, value,
+};
 
 /// Nanoseconds of one tick of cpuacct.stat: the kernel counts there in USER_HZ, which is 100.
 const TICK: u64 = 10_000_000;
@@ -102,8 +104,8 @@ fn memory(tree: &Directory) -> Memory {
         kernel: used("memory.kmem"),
         kernel_tcp: used("memory.kmem.tcp"),
         cache: flat(&raw).find(|(key, _)| *key == "cache").map_or(0, |(_, bytes)| bytes),
-        raw: flat(&raw).map(|(key, number)| (key.to_owned(), number)).collect(),
-        events: flat(&events).filter(|(key, _)| *key == "oom_kill").map(|(key, n)| (key.to_owned(), n)).collect(),
+        raw: by_key(flat(&raw)),
+        events: by_key(flat(&events).filter(|(key, _)| *key == "oom_kill")),
         psi: None,
     }
 }

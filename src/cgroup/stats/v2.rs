@@ -1,8 +1,8 @@
 //! Numbers of cgroup v2 (Documentation/admin-guide/cgroup-v2.rst), in the places where v1 has them.
 
-use std::collections::BTreeMap;
-
-use super::{Directory, HugeTlb, IoEntry, Memory, Psi, Stall, Stats, Used, flat, huge_page_sizes, list, number, value};
+use super::{
+    Directory, HugeTlb, IoEntry, Memory, Psi, Stall, Stats, Used, by_key, flat, huge_page_sizes, list, number, value,
+};
 
 /// All that one cgroup knows.
 pub fn read(tree: &Directory, stats: &mut Stats) {
@@ -66,8 +66,8 @@ fn memory(tree: &Directory) -> Memory {
         cache: flat(&raw).find(|(key, _)| *key == "file").map_or(0, |(_, bytes)| bytes),
         usage,
         swap,
-        raw: flat(&raw).map(|(key, number)| (key.to_owned(), number)).collect(),
-        events: flat(&events).map(|(key, number)| (key.to_owned(), number)).collect(),
+        raw: by_key(flat(&raw)),
+        events: by_key(flat(&events)),
         psi: psi(tree, "memory.pressure"),
         ..Memory::default()
     }
@@ -83,9 +83,9 @@ fn entries(text: &str, wanted: [(&str, &str); 3]) -> Vec<IoEntry> {
         else {
             continue;
         };
-        let pairs: BTreeMap<&str, u64> =
-            fields.filter_map(|pair| pair.split_once('=')).map(|(key, text)| (key, number(text))).collect();
-        let found = wanted.iter().filter_map(|(key, op)| Some((op, *pairs.get(key)?)));
+        let pairs: Vec<_> = fields.filter_map(|pair| pair.split_once('=')).collect();
+        let value = |wanted: &str| Some(number(pairs.iter().find(|(key, _)| *key == wanted)?.1));
+        let found = wanted.iter().filter_map(|(key, op)| Some((op, value(key)?)));
         entries.extend(found.map(|(op, value)| IoEntry { major, minor, op: (*op).to_owned(), value }));
     }
     entries
@@ -124,14 +124,14 @@ pub fn rdma(tree: &Directory, stats: &mut Stats) {
     for (device, rest) in tree.read("rdma.current").unwrap_or_default().lines().filter_map(|line| line.split_once(' '))
     {
         let pairs = rest.split(' ').filter_map(|pair| pair.split_once('='));
-        stats.rdma.insert(device.to_owned(), pairs.map(|(key, text)| (key.to_owned(), number(text))).collect());
+        stats.rdma.insert(device.to_owned(), by_key(pairs.map(|(key, text)| (key, number(text)))));
     }
 }
 
 /// `res_a 3`, the same on v1.
 pub fn misc(tree: &Directory, stats: &mut Stats) {
     let text = tree.read("misc.current").unwrap_or_default();
-    stats.misc = flat(&text).map(|(key, number)| (key.to_owned(), number)).collect();
+    stats.misc = by_key(flat(&text));
 }
 
 #[cfg(test)]

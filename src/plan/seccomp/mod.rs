@@ -256,7 +256,6 @@ fn collect(
             }
         }
     }
-    calls.iter_mut().for_each(Calls::sort);
     Ok(uses_notify)
 }
 
@@ -305,11 +304,12 @@ fn conditions(rule: &spec::SyscallRule<'_>, index: usize) -> Result<Vec<Vec<Cond
     if rule.args.is_empty() {
         return Ok(Vec::new());
     }
-    let mut all = Vec::with_capacity(rule.args.len());
+    let mut all: Vec<Condition> = Vec::with_capacity(rule.args.len());
     for (position, arg) in rule.args.iter().enumerate() {
-        all.push(condition(arg, |field| format!("/linux/seccomp/syscalls/{index}/args/{position}/{field}"))?);
+        let new = condition(arg, |field| format!("/linux/seccomp/syscalls/{index}/args/{position}/{field}"))?;
+        let place = all.partition_point(|condition| condition.argument <= new.argument);
+        all.insert(place, new);
     }
-    all.sort_by_key(|condition| condition.argument);
     if all.windows(2).any(|pair| pair[0].argument == pair[1].argument) {
         return Ok(all.into_iter().map(|condition| vec![condition]).collect());
     }

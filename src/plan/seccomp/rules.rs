@@ -165,19 +165,17 @@ impl Calls {
         match *outcome {
             Outcome::Always(_) => {}
             _ if conditions.is_empty() => *outcome = Outcome::Always(action),
-            Outcome::Chain(chain) => self.chains[chain].push(Rule { action, conditions }),
+            Outcome::Chain(chain) => {
+                let (chain, new) = (&mut self.chains[chain], Rule { action, conditions });
+                let place = chain.partition_point(|rule| rule.order(&new).is_le());
+                if place == 0 || chain[place - 1] != new {
+                    chain.insert(place, new);
+                }
+            }
             Outcome::Default => {
                 self.chains.push(vec![Rule { action, conditions }]);
                 *outcome = Outcome::Chain(self.chains.len() - 1);
             }
-        }
-    }
-
-    /// Puts the rules of each call in the order in which they are tried.
-    pub(super) fn sort(&mut self) {
-        for chain in &mut self.chains {
-            chain.sort_by(Rule::order);
-            chain.dedup();
         }
     }
 
