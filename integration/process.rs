@@ -25,12 +25,18 @@ pub fn cases() -> Vec<Test> {
             .requires(Need::Tool("setpriv"))
             .peer("runc", "has no such annotation"),
         test("process/umask_defaults_to_0022", umask_defaults_to_0022),
+        test("process/an_id_that_means_unchanged_is_refused", an_id_that_means_unchanged)
+            .peer("crun", "1.8 runs the program as root")
+            .peer("runc", "does not name the place"),
         test("process/umask_is_the_one_asked_for", umask_is_the_one_asked_for),
         test("process/rlimits_are_set", rlimits_are_set),
         test("process/hard_limits_are_raised", hard_limits_are_raised).requires(Need::SysResource),
         test("process/hard_limits_are_raised/userns", |case| hard_limits_are_raised(case.user_namespace()?))
             .requires(Need::SysResource),
         test("process/capabilities_are_the_five_sets", capabilities_are_the_five_sets).requires(Need::Root),
+        test("process/what_cannot_be_granted_is_a_warning", what_cannot_be_granted)
+            .requires(Need::Root)
+            .peer("*", "fails with capset's EPERM, against config.md"),
         test("process/absent_capabilities_mean_none", absent_capabilities_mean_none),
         test("process/a_user_keeps_only_ambient_capabilities", a_user_keeps_only_ambient_capabilities)
             .requires(Need::Root),
@@ -109,6 +115,21 @@ fn home_comes_from_passwd(case: &mut Case) -> Result<()> {
     if rustix::process::geteuid().is_root() {
         case.set("/process/user", json!({"uid": 1000, "gid": 1000})).prints("/home/user\n")?;
         case.set("/process/user", json!({"uid": 4321, "gid": 1000})).prints("/\n")?;
+    }
+    Ok(())
+}
+
+/// setresuid(2) takes 4294967295 for "leave it as it is": the program would run as root.
+fn an_id_that_means_unchanged(case: &mut Case) -> Result<()> {
+    let user = case.config["process"]["user"].clone();
+    for (field, value) in [
+        ("uid", json!(4_294_967_295_u32)),
+        ("gid", json!(4_294_967_295_u32)),
+        ("additionalGids/0", json!([4_294_967_295_u32])),
+    ] {
+        let (name, _) = field.split_once('/').unwrap_or((field, ""));
+        case.set("/process/user", user.clone()).set(&format!("/process/user/{name}"), value);
+        case.run()?.refused()?.stderr_has(&format!("/process/user/{field}: 4294967295"))?.one_sentence()?;
     }
     Ok(())
 }
@@ -223,6 +244,25 @@ fn capabilities_are_the_five_sets(case: &mut Case) -> Result<()> {
     ensure!(sets["CapPrm"] == KILL | SETUID | NET_RAW && sets["CapEff"] & !sets["CapPrm"] == 0, "root has {sets:x?}");
     ensure!(sets["CapEff"] & (KILL | NET_RAW) == KILL | NET_RAW, "root has {sets:x?}");
     case.delete()
+}
+
+/// config.md#linux-process: capabilities that cannot be granted are warned of, and no reason to fail.
+fn what_cannot_be_granted(case: &mut Case) -> Result<()> {
+    for (sets, field, word) in [
+        (
+            json!({"bounding": ["CAP_KILL"], "inheritable": ["CAP_CHOWN"]}),
+            "CapInh",
+            "/process/capabilities/inheritable",
+        ),
+        (json!({"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"]}), "CapEff", "/process/capabilities/effective"),
+        (json!({"bounding": ["CAP_KILL"], "ambient": ["CAP_KILL"]}), "CapAmb", "/process/capabilities/ambient"),
+    ] {
+        case.set("/process/capabilities", sets).args(["cat", "/proc/self/status"]);
+        let output = case.run()?.ok()?.stderr_has(word)?;
+        let set = kernel::field_of(&output.stdout, field)?;
+        ensure!(u64::from_str_radix(&set, 16)? == 0, "{field} is {set}");
+    }
+    Ok(())
 }
 
 fn absent_capabilities_mean_none(case: &mut Case) -> Result<()> {

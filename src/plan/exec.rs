@@ -12,7 +12,7 @@ use super::idmap::IdMaps;
 use super::landlock::{self, Landlock};
 use super::memory_policy::{self, MemoryPolicy};
 use super::namespaces::{Kind, Namespaces};
-use super::process::Process;
+use super::process::{NO_ID, Process, capability};
 use super::seccomp::{self, Filter};
 use crate::error::{Error, Result};
 use crate::host::HostFacts;
@@ -149,10 +149,7 @@ pub fn from_options<'a>(container: &spec::Process<'a>, options: &'a Options) -> 
     process.no_new_privileges |= options.no_new_privs;
     if !options.caps.is_empty() {
         let sets = process.capabilities.get_or_insert_default();
-        for name in &options.caps {
-            if super::process::capability(name).is_none() {
-                return Err(Error::usage(format!("--cap {name:?} is no capability: they are named as CAP_CHOWN")));
-            }
+        for name in options.caps.iter().filter(|name| capability(name).is_some()) {
             // Inheritable stays as it is (CVE-2022-29162), and ambient means something only within inheritable.
             let inherited = sets.inheritable.iter().any(|known| **known == **name);
             for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
@@ -187,7 +184,7 @@ pub fn from_file<'a>(container: &spec::Process<'a>, file: spec::Process<'a>) -> 
 /// means "unchanged" (setresuid(2)).
 fn id(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten().filter(|id| *id != u32::MAX)
+    digits.then(|| text.parse().ok()).flatten().filter(|id| *id != NO_ID)
 }
 
 fn wrong_id(option: &str, text: &str, form: &str) -> Error {
@@ -220,6 +217,10 @@ impl Exec {
         let mut process = Process::new(spec, &namespaces, idmaps.as_ref(), host, &create_options, &mut notes)
             .map_err(|error| in_file(error, file))?;
         if file.is_none() {
+            // A warning, as in config.json.
+            for name in options.caps.iter().filter(|name| capability(name).is_none()) {
+                notes.push(format!("--cap {name:?} is no capability, ignored: they are named as CAP_CHOWN"));
+            }
             process.args = options.args.iter().map(|arg| c_string(arg)).collect::<Result<_>>()?;
         }
         if !container.setgroups {
@@ -345,7 +346,6 @@ fn inside(text: &str, below: &str) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::process::capability;
 
     const CONFIG: &str = r#"{"ociVersion": "1.3.0", "root": {"path": "rootfs"},
         "process": {"cwd": "/", "args": ["init"], "env": ["A=1"], "terminal": true,
@@ -412,11 +412,12 @@ mod tests {
             env: strings(&["A=2", "B=3"]),
             user: Some("9".into()),
             additional_gids: strings(&["8"]),
-            caps: strings(&["CAP_KILL", "CAP_SETUID"]),
+            caps: strings(&["CAP_KILL", "CHOWN", "CAP_SETUID"]),
             apparmor: Some("inner".into()),
             ..Options::default()
         };
-        let process = plan(None, &options, CONTAINER).unwrap().process;
+        let Exec { process, notes, .. } = plan(None, &options, CONTAINER).unwrap();
+        assert_eq!(notes, ["--cap \"CHOWN\" is no capability, ignored: they are named as CAP_CHOWN"]);
         assert_eq!(process.args[0].as_bytes(), b"\xff");
         assert_eq!(process.env, [c"A=2".to_owned(), c"B=3".to_owned()]);
         assert_eq!((process.user.uid, process.user.gid), (9, 6));
@@ -482,11 +483,10 @@ mod tests {
 
     #[test]
     fn what_is_wrong_names_where_it_is() {
-        let table: [(Option<&str>, Options, &str); 8] = [
+        let table: [(Option<&str>, Options, &str); 7] = [
             (None, Options::default(), "a program is missing"),
             (None, Options { cwd: Some("tmp".into()), ..options() }, "--cwd \"tmp\" is no absolute path"),
             (None, Options { env: strings(&["A"]), ..options() }, "--env \"A\" is not NAME=VALUE"),
-            (None, Options { caps: strings(&["CHOWN"]), ..options() }, "--cap \"CHOWN\" is no capability"),
             (None, Options { tty: true, detach: true, ..options() }, "--tty with --detach needs --console-socket"),
             (None, Options { console_socket: true, detach: true, ..options() }, "--console-socket goes with --tty"),
             (Some(r#"{"args": ["x"]}"#), options(), "p.json: /cwd: missing"),

@@ -178,6 +178,8 @@ pub const KEEP_GROUPS_ANNOTATION: &str = "run.oci.keep_original_groups";
 
 /// The mask that a container gets when config.json has none: a daemon with umask 0 must not hand it on.
 const DEFAULT_UMASK: u32 = 0o022;
+/// What setresuid(2) and chown(2) take for "unchanged": a program of this user would stay root.
+pub const NO_ID: u32 = u32::MAX;
 /// What a program is looked up by when its environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -321,6 +323,12 @@ fn user(
     if user.umask.is_some_and(|mask| mask > 0o777) {
         return Err(Error::spec("/process/user/umask", "must be at most 511 (0777)"));
     }
+    let gids = user.additional_gids.iter().enumerate();
+    let gids = gids.map(|(index, gid)| (format!("/process/user/additionalGids/{index}"), *gid));
+    let ids = [("/process/user/uid".to_owned(), user.uid), ("/process/user/gid".to_owned(), user.gid)];
+    if let Some((pointer, _)) = ids.into_iter().chain(gids).find(|(_, id)| *id == NO_ID) {
+        return Err(Error::spec(pointer, "4294967295 is no id: to the kernel it means \"unchanged\""));
+    }
     if let Some(idmaps) = idmaps {
         let unmapped = |pointer: &str, id: u32, map: &str| {
             Error::spec(pointer, format_args!("{id} is not mapped by /linux/{map}"))
@@ -404,21 +412,19 @@ fn capabilities(
             dropped.join(", ")
         ));
     }
-    // Effective must be a subset of permitted, and ambient of both permitted and inheritable (capabilities(7)).
-    let lost = ambient & !(permitted & inheritable);
-    if lost != 0 {
-        notes.push(format!(
-            "config.json: /process/capabilities/ambient: not raised, since not permitted and inheritable too: {}",
-            names(lost).join(", ")
-        ));
-    }
-    if effective & !permitted != 0 {
-        notes.push(format!(
-            "config.json: /process/capabilities/effective: not set, since not permitted: {}",
-            names(effective & !permitted).join(", ")
-        ));
-    }
-    Ok(Capabilities { bounding, effective: effective & permitted, permitted, inheritable, ambient: ambient & !lost })
+    // Effective must be a subset of permitted, inheritable of the bounding set, and ambient of both permitted and
+    // inheritable (capabilities(7)).
+    let mut within = |set: u64, most: u64, text: &str| {
+        if set & !most != 0 {
+            notes.push(format!("config.json: /process/capabilities/{text}: {}", names(set & !most).join(", ")));
+        }
+        set & most
+    };
+    let inheritable = within(inheritable, bounding, "inheritable: not set, since not in bounding");
+    let most = permitted & inheritable;
+    let ambient = within(ambient, most, "ambient: not raised, since not permitted and inheritable too");
+    let effective = within(effective, permitted, "effective: not set, since not permitted");
+    Ok(Capabilities { bounding, effective, permitted, inheritable, ambient })
 }
 
 /// The names of capabilities, in the kernel's order.
@@ -565,6 +571,38 @@ mod tests {
             parse(r#"{"policy":"SCHED_RR","priority":5,"flags":["SCHED_FLAG_RESET_ON_FORK"]}"#).unwrap().flags,
             1
         );
+    }
+
+    #[test]
+    fn an_id_that_means_unchanged_is_refused() {
+        for (json, place) in [
+            (r#"{"uid":4294967295}"#, "/process/user/uid: 4294967295 is no id"),
+            (r#"{"gid":4294967295}"#, "/process/user/gid: 4294967295 is no id"),
+            (r#"{"additionalGids":[4294967294,4294967295]}"#, "/process/user/additionalGids/1: 4294967295 is no id"),
+        ] {
+            let text = serde_json::from_str(json).unwrap();
+            let error = user(Some(&text), &Namespaces::new(None).unwrap(), None, false).unwrap_err().to_string();
+            assert!(error.contains(place), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_would_not_take_is_noted_and_left_out() {
+        let host = HostFacts { bounding: u64::MAX, last_cap: 40, ..HostFacts::default() };
+        let sets = r#"{"bounding":["CAP_KILL"],"permitted":["CAP_KILL"],"effective":["CAP_KILL","CAP_FOWNER"],
+            "inheritable":["CAP_KILL","CAP_CHOWN"],"ambient":["CAP_KILL","CAP_CHOWN"]}"#;
+        let mut notes = Vec::new();
+        let sets = serde_json::from_str(sets).unwrap();
+        let planned = capabilities(Some(&sets), &host, &Namespaces::new(None).unwrap(), &mut notes).unwrap();
+        let kill = 1 << capability("CAP_KILL").unwrap();
+        assert_eq!((planned.bounding, planned.permitted, planned.effective), (kill, kill, kill));
+        assert_eq!((planned.inheritable, planned.ambient), (kill, kill));
+        let expected = [
+            "config.json: /process/capabilities/inheritable: not set, since not in bounding: CAP_CHOWN",
+            "config.json: /process/capabilities/ambient: not raised, since not permitted and inheritable too: CAP_CHOWN",
+            "config.json: /process/capabilities/effective: not set, since not permitted: CAP_FOWNER",
+        ];
+        assert_eq!(notes, expected);
     }
 
     #[test]
