@@ -269,12 +269,25 @@ pub fn escape(key: &str) -> Cow<'_, str> {
 /// The known name that a misspelt one is nearest to, by edit distance: at most a third of its length away.
 pub fn nearest<'n>(key: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let limit = (key.len() / 3).clamp(1, 4);
+    let key = key.to_ascii_lowercase();
+    // KILL is CAP_KILL without what all of them begin with; net and mnt are short for network and mount.
+    let far = |name: &str| match name.strip_suffix(&key).is_some_and(|start| start.ends_with('_')) {
+        true => 1,
+        false if key.len() > 2 && is_short_for(&key, name) => limit.min(distance(&key, name)),
+        false => distance(&key, name),
+    };
     names
         .into_iter()
-        .map(|name| (distance(&key.to_ascii_lowercase(), &name.to_ascii_lowercase()), name))
+        .map(|name| (far(&name.to_ascii_lowercase()), name))
         .filter(|(d, _)| *d <= limit)
         .min_by_key(|(d, _)| *d)
         .map(|(_, name)| name)
+}
+
+/// Whether it begins alike, and the rest of its letters come in the same order.
+fn is_short_for(short: &str, name: &str) -> bool {
+    let mut letters = name.bytes();
+    name.as_bytes().first() == short.as_bytes().first() && short.bytes().all(|letter| letters.any(|l| l == letter))
 }
 
 /// Levenshtein's distance with one row; keys longer than 64 bytes are no typos.
@@ -450,5 +463,8 @@ mod tests {
     fn the_nearest_name() {
         assert_eq!(nearest("noexecc", ["exec", "noexec", "nodev"]), Some("noexec"));
         assert_eq!(nearest("zzzzzzz", ["exec", "noexec"]), None);
+        assert_eq!(nearest("kill", ["CAP_SYSLOG", "CAP_KILL"]), Some("CAP_KILL"));
+        assert_eq!(nearest("mnt", ["time", "mount", "network"]), Some("mount"));
+        assert_eq!(nearest("net", ["time", "mount", "network"]), Some("network"));
     }
 }
