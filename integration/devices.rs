@@ -22,6 +22,10 @@ pub fn cases() -> Vec<Test> {
         test("devices/one_that_the_host_lacks_is_refused", one_that_the_host_lacks_is_refused)
             .requires(Need::Root)
             .peer("*", "does not name the place"),
+        test("devices/a_mount_comes_first", a_mount_comes_first)
+            .requires(Need::Root)
+            .peer("crun", "1.8 binds the host's over it in a user namespace")
+            .peer("runc", "1.1 opens the node of the config as the user of the program"),
         test("devices/a_link_is_not_followed", a_link_is_not_followed)
             .requires(Need::Root)
             .peer("*", "follows it within the root"),
@@ -86,6 +90,33 @@ fn one_that_the_host_lacks_is_refused(case: &mut Case) -> Result<()> {
     // The host has this one, with another number.
     case.set("/linux/devices", json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 5}]));
     case.run()?.refused()?.stderr_has("/linux/devices/0")?.stderr_has("1:3").map(drop)
+}
+
+/// `-v /dev/urandom:/dev/random` is what people do. The node that is bound is the host's: it keeps its mode and owner.
+fn a_mount_comes_first(case: &mut Case) -> Result<()> {
+    let plain = case.config.clone();
+    let node = case.dir.join("node");
+    let mode = rustix::fs::Mode::from_raw_mode(0o604);
+    let device = rustix::fs::makedev(1, 3);
+    rustix::fs::mknodat(rustix::fs::CWD, &node, rustix::fs::FileType::CharacterDevice, mode, device)?;
+    for in_user_namespace in [false, true] {
+        case.config = plain.clone();
+        if in_user_namespace {
+            case.user_namespace()?;
+        }
+        let bind = |at: &str, source: &str| json!({"destination": at, "source": source, "options": ["bind"]});
+        case.mount(bind("/dev/random", "/dev/urandom")).mount(bind("/dev/null", &node.to_string_lossy()));
+        case.mount(bind("/dev/full", "/dev/zero"));
+        case.set(
+            "/linux/devices",
+            json!([{"path": "/dev/full", "type": "c", "major": 1, "minor": 7, "fileMode": 0o600}]),
+        );
+        case.script("stat -c '%n %t:%T' /dev/random /dev/full; stat -c %a /dev/null");
+        case.prints("/dev/random 1:9\n/dev/full 1:5\n604\n")?;
+        let stat = rustix::fs::stat(&node)?;
+        ensure!((stat.st_mode & 0o7777, stat.st_uid) == (0o604, 0), "the host's node is {:o} now", stat.st_mode);
+    }
+    Ok(())
 }
 
 fn a_link_is_not_followed(case: &mut Case) -> Result<()> {

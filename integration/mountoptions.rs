@@ -27,6 +27,8 @@ pub fn cases() -> Vec<Test> {
             .peer("runc", "1.1 clears the access time policy altogether"),
         test("mountoptions/flags_of_a_new_file_system", flags_of_a_new_file_system).peer("*", "drops some of them"),
         test("mountoptions/a_remount_changes_flags", a_remount_changes_flags),
+        test("mountoptions/a_remount_is_read_only_last", a_remount_is_read_only_last).requires(Need::Root),
+        test("mountoptions/one_word_carries_several", one_word_carries_several),
         test("mountoptions/nosymfollow_stops_links", nosymfollow_stops_links).peer("*", "newer than the peer"),
         test("mountoptions/a_locked_flag_stays", a_locked_flag_stays)
             .requires(Need::Root)
@@ -247,6 +249,28 @@ fn a_remount_changes_flags(case: &mut Case) -> Result<()> {
     let mount = kernel::mount_at(init.pid, "/mnt")?;
     ensure!(mount.has("ro") && mount.has("noexec"), "{:?}", mount.options);
     for word in ["size=128k", "lazytime"] {
+        ensure!(mount.super_options.iter().any(|option| option == word), "no {word}: {:?}", mount.super_options);
+    }
+    case.delete()
+}
+
+/// Nodes, links and mount points are made in it all the same.
+fn a_remount_is_read_only_last(case: &mut Case) -> Result<()> {
+    let tmpfs =
+        |at: &str, options: &[&str]| json!({"destination": at, "type": "tmpfs", "source": "tmpfs", "options": options});
+    case.mount(tmpfs("/dev", &["remount", "ro", "nosuid"])).mount(tmpfs("/mnt", &["size=64k"]));
+    case.mount(tmpfs("/mnt", &["remount", "ro"])).mount(tmpfs("/mnt/below", &["size=32k"]));
+    case.script("for d in /dev /mnt /mnt/below; do touch $d/x 2>/dev/null; echo $?; done; head -c 2 /dev/zero | wc -c");
+    case.prints("1\n1\n0\n2\n")
+}
+
+/// mount(2) takes the data of a file system in one string, and so do profiles that were written for it.
+fn one_word_carries_several(case: &mut Case) -> Result<()> {
+    let options = json!(["nosuid", "size=64k,mode=0711"]);
+    case.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": options}));
+    let init = case.args(["sleep", "60"]).up()?;
+    let mount = kernel::mount_at(init.pid, "/mnt")?;
+    for word in ["size=64k", "mode=711"] {
         ensure!(mount.super_options.iter().any(|option| option == word), "no {word}: {:?}", mount.super_options);
     }
     case.delete()

@@ -43,6 +43,8 @@ pub fn cases() -> Vec<Test> {
         test("mounts/the_old_root_is_gone", the_old_root_is_gone),
         test("mounts/masked_file_and_directory_are_empty", masked_file_and_directory_are_empty),
         test("mounts/readonly_paths_cannot_be_written", readonly_paths_cannot_be_written),
+        test("mounts/a_readonly_path_can_be_the_root", a_readonly_path_can_be_the_root)
+            .peer("crun", "1.8 does nothing"),
         test("mounts/readonly_paths_keep_other_flags", readonly_paths_keep_other_flags).peer("crun", "drops them"),
         test("mounts/masked_path_that_is_missing_is_skipped", masked_path_that_is_missing_is_skipped),
         test("mounts/proc_is_guarded", proc_is_guarded).peer("crun", "1.8 has no guard"),
@@ -338,6 +340,12 @@ fn readonly_paths_cannot_be_written(case: &mut Case) -> Result<()> {
         "touch /etc/fixed/x; echo $?; echo x >>/etc/passwd; echo $?; echo 1 >/proc/sys/net/ipv4/ip_forward; echo $?",
     );
     case.prints("1\n1\n1\n")
+}
+
+/// What is mounted in the root stays as it is.
+fn a_readonly_path_can_be_the_root(case: &mut Case) -> Result<()> {
+    case.set("/root/readonly", json!(false)).set("/linux/readonlyPaths", json!(["/"]));
+    case.script("touch /x 2>/dev/null; echo $?; touch /dev/x; echo $?").prints("1\n0\n")
 }
 
 fn readonly_paths_keep_other_flags(case: &mut Case) -> Result<()> {

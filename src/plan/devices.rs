@@ -1,7 +1,8 @@
 //! The device nodes and links of /dev: those that every container has (config-linux.md#default-devices), and the
-//! config's own. Of two entries for one path the later one holds, as with runc.
+//! config's own. Of two entries for one path the first one holds, as with runc and crun.
 
 use super::mounts::{Mounts, NamespacesSummary};
+use super::process::NO_ID;
 use super::rootfs::{RootfsPath, no_nul};
 use crate::error::{Error, Result};
 use crate::spec::Spec;
@@ -58,6 +59,8 @@ pub struct Devices {
     pub nodes: Vec<Node>,
     /// Links in /dev: name and target.
     pub links: &'static [(&'static str, &'static str)],
+    /// Warnings.
+    pub notes: Vec<String>,
 }
 
 /// Name, major and minor number.
@@ -76,6 +79,7 @@ const LINKS: &[(&str, &str)] = &[
 /// Plans the devices. Where the host's directory is bound to /dev, or mounts are the host's own, nothing is made.
 pub fn plan(spec: &Spec<'_>, ns: &NamespacesSummary, mounts: &Mounts, in_user_namespace: bool) -> Result<Devices> {
     let bind = ns.new_user || in_user_namespace;
+    let mut notes = Vec::new();
     let mut nodes: Vec<Node> = DEFAULT
         .iter()
         .map(|&(name, major, minor)| Node {
@@ -124,6 +128,10 @@ pub fn plan(spec: &Spec<'_>, ns: &NamespacesSummary, mounts: &Mounts, in_user_na
         };
         // The kernel's dev_t has 12 bits for the major and 20 for the minor number.
         let (major, minor) = (number("major", device.major, 12)?, number("minor", device.minor, 20)?);
+        let owner = |name: &str, id: Option<u32>| match id.unwrap_or(0) {
+            NO_ID => Err(Error::spec(format!("{pointer}/{name}"), format!("{NO_ID} is no id"))),
+            id => Ok(id),
+        };
         let node = Node {
             index: Some(i),
             path,
@@ -131,17 +139,32 @@ pub fn plan(spec: &Spec<'_>, ns: &NamespacesSummary, mounts: &Mounts, in_user_na
             major,
             minor,
             mode: device.file_mode.unwrap_or(0o666) & 0o7777,
-            uid: device.uid.unwrap_or(0),
-            gid: device.gid.unwrap_or(0),
+            uid: owner("uid", device.uid)?,
+            gid: owner("gid", device.gid)?,
             bind: bind && kind != DeviceKind::Fifo,
         };
-        nodes.retain(|other| other.path != node.path);
-        nodes.push(node);
+        match nodes.iter_mut().find(|other| other.path == node.path) {
+            None => nodes.push(node),
+            Some(Node { index: Some(first), .. }) => {
+                notes.push(format!(
+                    "config.json: {pointer}: left out, since /linux/devices/{first} is at {text} already"
+                ));
+            }
+            Some(default) => *default = node,
+        }
     }
     if mounts.dev_is_bound || !ns.new_mount {
         return Ok(Devices::default());
     }
-    Ok(Devices { nodes, links: LINKS })
+    // What is mounted there is wanted instead, as in `-v /dev/urandom:/dev/random`, and may be the host's own node.
+    nodes.retain(|node| {
+        let Some(mount) = mounts.at(&node.path) else { return true };
+        notes.extend(node.index.map(|i| {
+            format!("config.json: /linux/devices/{i}: left out, since /mounts/{} lies on {}", mount.index, node.path)
+        }));
+        false
+    });
+    Ok(Devices { nodes, links: LINKS, notes })
 }
 
 #[cfg(test)]
@@ -157,12 +180,15 @@ mod tests {
     }
 
     #[test]
-    fn the_later_entry_replaces_a_default() {
-        let json = r#"[{"path":"/dev/null","type":"c","major":1,"minor":5,"fileMode":384,"uid":7}]"#;
+    fn an_entry_replaces_a_default_but_not_one_before_it() {
+        let json = r#"[{"path":"/dev/null","type":"c","major":1,"minor":5,"fileMode":384,"uid":7},
+            {"path":"/dev/./null","type":"c","major":1,"minor":7}]"#;
         let planned = devices(json, false, false).unwrap();
         assert_eq!(planned.nodes.len(), 6);
-        let last = planned.nodes.last().unwrap();
-        assert_eq!((last.index, last.minor, last.mode, last.uid, last.bind), (Some(0), 5, 0o600, 7, false));
+        let null = &planned.nodes[0];
+        assert_eq!((null.index, null.minor, null.mode, null.uid, null.bind), (Some(0), 5, 0o600, 7, false));
+        let note = "config.json: /linux/devices/1: left out, since /linux/devices/0 is at /dev/./null already";
+        assert_eq!(planned.notes, [note]);
     }
 
     #[test]
@@ -177,6 +203,24 @@ mod tests {
     }
 
     #[test]
+    fn a_mount_of_the_config_comes_before_a_node() {
+        let json = r#"{"mounts":[{"destination":"/dev/full","type":"bind","source":"/s"},
+            {"destination":"/dev","type":"tmpfs"},{"destination":"/dev/../dev/random","type":"bind","source":"/s"},
+            {"destination":"/dev/fuse","type":"bind","source":"/s"},
+            {"destination":"/dev","type":"tmpfs","options":["remount","ro"]}],
+            "linux":{"devices":[{"path":"/dev/fuse","type":"c","major":10,"minor":229}]}}"#;
+        let text = Text(json.into());
+        let (spec, _) = parse(&text).unwrap();
+        let ns = NamespacesSummary { new_mount: true, ..Default::default() };
+        let mounts = crate::plan::mounts::plan(&spec, &Default::default(), &Default::default(), &ns, &[]).unwrap();
+        let planned = plan(&spec, &ns, &mounts, false).unwrap();
+        let paths: Vec<String> = planned.nodes.iter().map(|node| node.path.to_string()).collect();
+        // The tmpfs hides what was bound to /dev/full.
+        assert_eq!(paths, ["/dev/null", "/dev/zero", "/dev/full", "/dev/urandom", "/dev/tty"]);
+        assert_eq!(planned.notes, ["config.json: /linux/devices/0: left out, since /mounts/3 lies on /dev/fuse"]);
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_with_its_place() {
         for (json, part) in [
             (r#"[{"type":"c"}]"#, "/linux/devices/0/path: is missing"),
@@ -184,6 +228,7 @@ mod tests {
             (r#"[{"path":"/dev/x","type":"c","minor":1}]"#, "/linux/devices/0/major: is missing"),
             (r#"[{"path":"/dev/x","type":"b","major":4096,"minor":1}]"#, "4096 is not between 0 and 4095"),
             (r#"[{"path":"/dev/x","type":"b","major":1,"minor":-1}]"#, "-1 is not between 0 and 1048575"),
+            (r#"[{"path":"/x","type":"p","gid":4294967295}]"#, "/linux/devices/0/gid: 4294967295 is no id"),
         ] {
             let error = devices(json, false, false).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

@@ -194,7 +194,7 @@ impl Plan {
         // What lies in the container's own mount on the host is its own, too.
         let own = mounts::NamespacesSummary { new_mount: summary.new_mount || rootfs.on_host, ..summary };
         let devices = devices::plan(spec, &own, &mounts, host.in_user_namespace)?;
-        notes.extend(mounts.notes.iter().cloned());
+        notes.extend(mounts.notes.iter().chain(&devices.notes).cloned());
         if let Some(directory) = notify {
             mounts.mounts.push(mounts::notify(spec.mounts.len(), directory));
             process.notify_socket(&format!("{}/{}", mounts::NOTIFY_DESTINATION, mounts::NOTIFY_SOCKET));

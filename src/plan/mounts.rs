@@ -232,6 +232,16 @@ pub struct Mounts {
     pub dev_is_bound: bool,
 }
 
+impl Mounts {
+    /// The mount that lies on exactly this path once all are made.
+    pub fn at(&self, path: &RootfsPath) -> Option<&Mount> {
+        let lies_above = |mount: &&Mount| {
+            !matches!(mount.kind, MountKind::Remount { .. }) && path.as_path().starts_with(mount.destination.as_path())
+        };
+        self.mounts.iter().rfind(lies_above).filter(|mount| mount.destination == *path)
+    }
+}
+
 /// The name of the notify socket in the directory of [`notify`].
 pub const NOTIFY_SOCKET: &str = "notify.sock";
 /// Where the container sees that directory.
@@ -279,13 +289,7 @@ pub fn plan(
         one(spec, host, options, ns, own, index, entry, &mut planned)?;
     }
     put_readonly_last(&mut planned.mounts);
-    planned.dev_is_bound = planned
-        .mounts
-        .iter()
-        .rfind(|mount| {
-            mount.destination.as_path() == Path::new("/dev") && !matches!(mount.kind, MountKind::Remount { .. })
-        })
-        .is_some_and(Mount::is_bind);
+    planned.dev_is_bound = planned.at(&RootfsPath::new("/dev")).is_some_and(Mount::is_bind);
     Ok(planned)
 }
 
@@ -465,19 +469,29 @@ impl Words {
                 Some(Meaning::Remount) => words.remount = true,
                 Some(Meaning::TmpCopyUp) => words.tmpcopyup = true,
                 Some(Meaning::Idmap { recursive }) => words.idmap = Some(recursive),
-                None if word.is_empty() => {}
-                None => {
-                    // One word may carry several, as in "size=1m,mode=700"; a value may not hold a comma.
-                    let (key, value) = match word.split_once('=') {
-                        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-                        None => (word.to_string(), None),
-                    };
-                    words.data.push((i, key, value));
-                }
+                None => words.data.extend(data(word).map(|(key, value)| (i, key, value))),
             }
         }
         Ok(words)
     }
+}
+
+/// The options of a file system that one word carries: mount(2) takes them all in one string, so there can be several,
+/// as in "size=1m,mode=700". A comma in quotes or behind a backslash belongs to the value, and so do all quotes but those
+/// around a label, which the kernel takes away from mount(2)'s string only.
+fn data(word: &str) -> impl Iterator<Item = (String, Option<String>)> + '_ {
+    let (mut quoted, mut escaped) = (false, false);
+    let parts = word.split(move |c| {
+        let ends = c == ',' && !quoted && !escaped;
+        quoted ^= c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    });
+    parts.filter(|part| !part.is_empty()).map(|part| match part.split_once('=') {
+        Some((key, value)) if key.ends_with("context") => (key.to_owned(), Some(value.trim_matches('"').to_owned())),
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (part.to_owned(), None),
+    })
 }
 
 /// A bind mount has no options of its own file system: a word that nobody knows is a mistake.
@@ -570,16 +584,20 @@ fn gid_is_mapped(spec: &Spec<'_>, gid: Option<&str>) -> bool {
     map.iter().any(|m| gid >= u64::from(m.container_id) && gid - u64::from(m.container_id) < u64::from(m.size))
 }
 
-/// A tmpfs that is asked to be read-only must still take what comes later: mount points in it, links, devices.
+/// A tmpfs that is asked to be read-only must still take what comes later, and so must what is remounted: mount points in
+/// it, links, devices.
 fn put_readonly_last(mounts: &mut [Mount]) {
     for i in 0..mounts.len() {
         if mounts[i].attr.set & attr::RDONLY == 0 {
             continue;
         }
-        let MountKind::Fs { fstype, .. } = &mounts[i].kind else { continue };
+        let takes = match &mounts[i].kind {
+            MountKind::Fs { fstype, .. } => fstype == "tmpfs",
+            MountKind::Remount { .. } => true,
+            MountKind::Bind { .. } => continue,
+        };
         let path = mounts[i].destination.as_path();
-        let later =
-            fstype == "tmpfs" && mounts[i + 1..].iter().any(|other| other.destination.as_path().starts_with(path));
+        let later = takes && mounts[i + 1..].iter().any(|other| other.destination.as_path().starts_with(path));
         mounts[i].readonly_last |=
             later || mounts[i].tmpcopyup || !mounts[i].links.is_empty() || path == Path::new("/dev");
     }

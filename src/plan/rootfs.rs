@@ -148,7 +148,9 @@ impl Rootfs {
             (true, false) => Entry::Pivot,
         };
         let path = options.bundle.join(path);
-        Ok(Rootfs { path, readonly: root.readonly, propagation, entry, on_host, masked_paths, readonly_paths })
+        // A mount over `/` would be above what the program is in: the root itself becomes read-only.
+        let readonly = root.readonly || readonly_paths.iter().any(RootfsPath::is_root);
+        Ok(Rootfs { path, readonly, propagation, entry, on_host, masked_paths, readonly_paths })
     }
 }
 

@@ -81,7 +81,7 @@ impl Cover {
 
 /// Makes all read-only paths read-only; other flags of theirs stay.
 pub fn make_readonly(root: Root<'_>, plan: &Rootfs) -> Result<()> {
-    for (i, path) in plan.readonly_paths.iter().enumerate() {
+    for (i, path) in plan.readonly_paths.iter().enumerate().filter(|(_, path)| !path.is_root()) {
         let subject = || format!("make {path} read-only (/linux/readonlyPaths/{i})");
         let Some(at) = find(root, path, subject)? else { continue };
         let tree = tree::clone(Origin::Fd(at.as_fd()), true).err_at(Step::Mount, "open_tree", subject)?;

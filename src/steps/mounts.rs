@@ -159,8 +159,7 @@ pub fn mount_all(root: Root<'_>, mounts: &[Mount], given: &mut Given) -> Result<
 fn mount_one(root: Root<'_>, mount: &Mount, given: Option<OwnedFd>, subject: &str) -> Result<Option<OwnedFd>> {
     let (tree, at, attached) = match &mount.kind {
         MountKind::Remount { data, superblock } => {
-            remount(root, mount, data, superblock, subject)?;
-            return Ok(None);
+            return remount(root, mount, data, superblock, subject);
         }
         MountKind::Bind { source, recursive } => {
             // Before the destination is made: a source that is missing leaves nothing behind.
@@ -465,14 +464,14 @@ fn set_attr(fd: BorrowedFd<'_>, what: Attr, recursive: bool, subject: &str) -> R
     }
 }
 
-/// Other options for the mount that is at the destination.
+/// Other options for the mount that is at the destination; it is returned if it becomes read-only last.
 fn remount(
     root: Root<'_>,
     mount: &Mount,
     data: &[(String, Option<String>)],
     superblock: &[(Superblock, bool)],
     subject: &str,
-) -> Result<()> {
+) -> Result<Option<OwnedFd>> {
     use rustix::mount as m;
     let fd = root.open(&mount.destination, OFlags::PATH).err_at(Step::Mount, "open destination", || subject)?;
     let keys: Vec<_> = superblock.iter().filter_map(|(flag, on)| superblock_key(*flag, *on)).collect();
@@ -499,12 +498,16 @@ fn remount(
             other => other.err_at(Step::Mount, "fspick", || subject)?,
         }
     }
-    set_attr(fd.as_fd(), mount.attr, false, subject)?;
+    let mut attr = mount.attr;
+    if mount.readonly_last {
+        attr.set &= !attr::RDONLY;
+    }
+    set_attr(fd.as_fd(), attr, false, subject)?;
     set_attr(fd.as_fd(), mount.recursive_attr, true, subject)?;
     for propagation in &mount.propagation {
         propagate(fd.as_fd(), subject, propagation.kind, propagation.recursive)?;
     }
-    Ok(())
+    Ok(mount.readonly_last.then_some(fd))
 }
 
 /// What mount(2) is told of a new instance: it knows flags that fsconfig does not, and its data may be a page long.

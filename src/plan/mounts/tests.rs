@@ -58,6 +58,20 @@ fn words_of_the_file_system_become_data() {
     let MountKind::Fs { data, superblock, .. } = mount.kind else { panic!() };
     assert_eq!(data, [("size".into(), Some("1m".into())), ("noswap".into(), None)]);
     assert_eq!(superblock, [(Superblock::Sync, true), (Superblock::Lazytime, true)]);
+    let words = r#"["size=1m,mode=700,,noswap","lowerdir=/a\\,b","context=\"s0:c1,c2\"",""]"#;
+    let mount = one(&format!(r#"[{{"destination":"/x","type":"tmpfs","options":{words}}}]"#));
+    let MountKind::Fs { data, .. } = mount.kind else { panic!() };
+    let value = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        data,
+        [
+            ("size".into(), value("1m")),
+            ("mode".into(), value("700")),
+            ("noswap".into(), None),
+            ("lowerdir".into(), value("/a\\,b")),
+            ("context".into(), value("s0:c1,c2"))
+        ]
+    );
 }
 
 #[test]
@@ -110,6 +124,14 @@ fn a_tmpfs_becomes_read_only_last_only_if_something_comes_into_it() {
     .unwrap();
     assert_eq!(planned.mounts.iter().map(|m| m.readonly_last).collect::<Vec<_>>(), [true, false, false, true]);
     assert!(!planned.dev_is_bound);
+    let planned = mounts(
+        r#"[{"destination":"/a","type":"tmpfs","options":["remount","ro"]},{"destination":"/a/c","type":"tmpfs"},
+            {"destination":"/a","type":"tmpfs","options":["remount","ro"]},
+            {"destination":"/dev","type":"tmpfs","options":["remount","ro"]}]"#,
+        NamespacesSummary::default(),
+    );
+    let last: Vec<_> = planned.unwrap().mounts.iter().map(|m| m.readonly_last).collect();
+    assert_eq!(last, [true, false, false, true]);
 }
 
 #[test]
