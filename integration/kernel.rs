@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 /// A line of /proc/PID/mountinfo, as far as cases look at it.
 #[derive(Debug, Clone)]
 pub struct Mount {
+    /// Unique while the mount is there (statx(2), STATX_MNT_ID).
+    pub id: u64,
     pub root: String,
     pub target: String,
     pub options: Vec<String>,
@@ -38,6 +40,7 @@ pub fn parse_mountinfo(text: &str) -> Result<Vec<Mount>> {
             let left: Vec<&str> = left.split(' ').collect();
             let right: Vec<&str> = right.split(' ').collect();
             Ok(Mount {
+                id: left[0].parse()?,
                 root: left[3].to_owned(),
                 target: left[4].to_owned(),
                 options: commas(left[5]),

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use serde_json::json;
 
@@ -248,7 +249,9 @@ fn mounts_of_the_host_come_and_go(case: &mut Case, earlier: &Path) -> Result<()>
     let during = host_mounts()?;
     ensure!(during.iter().any(|line| line.starts_with(&format!("{rootfs}/new "))), "no mount on the host: {during:?}");
     // The host's table: the program has the same.
-    let own = kernel::mounts(std::process::id() as i32)?.into_iter().rfind(|mount| mount.target == rootfs);
+    // Where the parent of what lies above is shared too, hidden copies have the same target.
+    let id = rustix::fs::statx(CWD, &rootfs, AtFlags::empty(), StatxFlags::MNT_ID)?.stx_mnt_id;
+    let own = kernel::mounts(std::process::id() as i32)?.into_iter().find(|mount| mount.id == id);
     ensure!(own.is_some_and(|mount| mount.propagation.is_empty()), "what is mounted in it travels to other namespaces");
     let outside =
         |lines: &[String]| -> Vec<String> { lines.iter().filter(|line| !line.starts_with(&rootfs)).cloned().collect() };

@@ -30,7 +30,7 @@ use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::foreground::{Foreground, Stdio};
-use super::process::{Process, has_executed};
+use super::process::{Process, closed_by_execve, has_executed};
 use super::state::{State, StateDir, Status};
 use super::sync::{self, Channel, Sync, pair};
 use super::{ExecOptions, Globals, engine, spawn};
@@ -547,7 +547,7 @@ impl Prepared {
             return Err(error);
         }
         // A process that dies closes its end too, a moment before it can be waited for: the kernel's flag tells them apart.
-        match has_executed(child.pid)? {
+        match closed_by_execve(child.pid)? {
             Some(false) => Err(self.how_it_died(child)),
             Some(true) | None => Ok(()),
         }

@@ -23,6 +23,9 @@ const PID_FS_MAGIC: i128 = 0x5049_4446;
 const PF_FORKNOEXEC: u32 = 0x40;
 /// Another of them: it is on its way out.
 const PF_EXITING: u32 = 0x4;
+/// What pidfd_open(2) says of a number that no process has any more. EINVAL is for the number of a thread; before Linux
+/// 6.15 a process that is being reaped gets it, too.
+const GONE: [Errno; 2] = [Errno::SRCH, Errno::INVAL];
 
 /// A process that its number alone does not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +79,7 @@ impl Process {
             let inode = self.pidfd_inode?;
             match pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()) {
                 Ok(pidfd) => Some(fstat(&pidfd).ok()?.st_ino == inode),
-                Err(Errno::SRCH) => Some(false),
+                Err(errno) if GONE.contains(&errno) => Some(false),
                 Err(_) => None,
             }
         };
@@ -108,7 +111,7 @@ impl Process {
                 return Ok((self.pidfd_inode == Some(inode) && !has_ended(&pidfd)).then_some(pidfd));
             }
             Ok(pidfd) => pidfd,
-            Err(Errno::SRCH) => return Ok(None),
+            Err(errno) if GONE.contains(&errno) => return Ok(None),
             // A filter's answer: its directory in /proc names the process as surely.
             Err(Errno::NOSYS | Errno::PERM) => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -178,4 +181,11 @@ pub fn is_stopped(pid: i32) -> bool {
 /// Whether a process that forked from hull has got past its execve: None when it has gone without a trace.
 pub fn has_executed(pid: i32) -> Result<Option<bool>> {
     Ok(read_stat(pid)?.map(|stat| stat.flags & PF_FORKNOEXEC == 0))
+}
+
+/// The same of a process that has closed its end of a connection: execve closes it, and so does the end of the process,
+/// which is marked as such before its files are closed.
+pub fn closed_by_execve(pid: i32) -> Result<Option<bool>> {
+    let died = PF_FORKNOEXEC | PF_EXITING;
+    Ok(read_stat(pid)?.map(|stat| stat.flags & died != died))
 }

@@ -95,13 +95,17 @@ fn read(path: &Path, subject: impl Fn() -> String) -> Result<Vec<u8>> {
 }
 
 /// Where cgroup v2 keeps in one value what v1 keeps in two, half an update needs the other half as it is: the quota
-/// beside a lone period, the memory limit beside a lone limit of memory and swap.
+/// beside a lone period and the other way round, the memory limit beside a lone limit of memory and swap.
 fn complete(resources: &mut Resources<'_>, cgroup: &Handle) {
-    if let Some(cpu) = &mut resources.cpu
-        && cpu.period.is_some_and(|period| period != 0)
-        && cpu.quota.is_none_or(|quota| quota == 0)
-    {
-        cpu.quota = cgroup.read_v2("cpu.max").and_then(|text| text.split(' ').next()?.parse().ok());
+    if let Some(cpu) = &mut resources.cpu {
+        let (quota, period) = (cpu.quota.is_some_and(|quota| quota != 0), cpu.period.is_some_and(|period| period != 0));
+        let text = (quota != period).then(|| cgroup.read_v2("cpu.max")).flatten();
+        match text.as_deref().and_then(|text| text.trim().split_once(' ')) {
+            Some((old, _)) if period => cpu.quota = old.parse().ok(),
+            // The kernel would keep it; systemd, which has to be told both, would not.
+            Some((_, old)) => cpu.period = old.parse().ok(),
+            None => {}
+        }
     }
     if let Some(memory) = &mut resources.memory
         && memory.swap.is_some_and(|swap| swap > 0)
