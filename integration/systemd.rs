@@ -28,6 +28,8 @@ pub fn cases() -> Vec<Test> {
         limited(test("systemd/update_changes_both", update_changes_both)).requires(Need::Verb("update")),
         needs(test("systemd/a_unit_in_use_is_refused", a_unit_in_use_is_refused)),
         needs(test("systemd/a_failed_create_leaves_no_unit", a_failed_create_leaves_no_unit)),
+        needs(test("systemd/what_init_said_is_the_reason", what_init_said_is_the_reason))
+            .peer("*", "say it in other words"),
         needs(test("systemd/annotations_are_properties", annotations_are_properties))
             .peer("crun", "has other words for a wrong value"),
         needs(test("systemd/a_property_that_runs_programs_is_refused", a_property_that_runs_programs_is_refused))
@@ -268,6 +270,17 @@ fn a_failed_create_leaves_no_unit(case: &mut Case) -> Result<()> {
     // The name is free again.
     case.args(["sleep", "60"]).up()?;
     case.delete()
+}
+
+fn what_init_said_is_the_reason(case: &mut Case) -> Result<()> {
+    // systemd takes a cgroup without processes away, while limits are still being set on it.
+    let unit = unit(case);
+    case.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": ["size=banana"]}));
+    for _ in 0..10 {
+        case.try_create(&[])?.refused()?.stderr_has("banana")?.one_sentence()?;
+        kernel::eventually("the unit goes", || is_gone(&unit).is_ok())?;
+    }
+    Ok(())
 }
 
 fn annotations_are_properties(case: &mut Case) -> Result<()> {

@@ -197,8 +197,13 @@ fn rootless_uses_newuidmap(case: &mut Case) -> Result<()> {
     let uid = rustix::process::geteuid().as_raw();
     let gid = rustix::process::getegid().as_raw();
     // Two ranges need the helper; it refuses a user without a line in /etc/subuid, and that refusal must be told.
-    let granted =
-        kernel::read("/etc/subuid").unwrap_or_default().lines().any(|line| line.starts_with(&format!("{uid}:")));
+    let table = kernel::read("/etc/passwd")?;
+    let name = table.lines().find(|line| line.split(':').nth(2) == Some(&uid.to_string()));
+    let names = [uid.to_string(), name.and_then(|line| line.split(':').next()).unwrap_or_default().to_owned()];
+    let granted = kernel::read("/etc/subuid")
+        .unwrap_or_default()
+        .lines()
+        .any(|line| line.split(':').next().is_some_and(|owner| names.iter().any(|name| name == owner)));
     for (key, id) in [("uidMappings", uid), ("gidMappings", gid)] {
         case.config["linux"][key] = json!([
             {"containerID": 0, "hostID": id, "size": 1},

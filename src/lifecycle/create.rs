@@ -223,12 +223,13 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
         channel.send(&Sync::Mapped(pid), &[]).map_err(|e| channel.reason_of(e, || undo.how_init_died()))?;
     }
 
-    // init mounts meanwhile; all limits hold before Ready is answered.
+    // init mounts meanwhile; all limits hold before Ready is answered. It may have failed at that, too, and then systemd
+    // takes the unit's cgroup away.
     trace::step("9 limits and device rules, the copy of config.json");
-    undo.cgroup().apply(&plan.cgroup)?;
+    undo.cgroup().apply(&plan.cgroup).map_err(|error| undo.first_reason(&channel, error))?;
     if let Some(scheduler) = plan.process.scheduler.as_ref().filter(|scheduler| !scheduler.is_deadline()) {
         // After the limits: a v1 cgroup has no real-time to give before it is told so.
-        steps::process::set_scheduler(pid, scheduler)?;
+        steps::process::set_scheduler(pid, scheduler).map_err(|error| undo.first_reason(&channel, error))?;
     }
     undo.dir().store_config(&prepared.text)?;
     if plan.sync.namespaces_ready {
@@ -835,6 +836,12 @@ impl Undo<'_> {
             return Some(Error::host(Step::Sync, what).hint(cgroup::NO_KILLER));
         }
         None
+    }
+
+    /// Of a step that failed for want of init: what init said before it left.
+    fn first_reason(&self, channel: &Channel, error: Error) -> Error {
+        let ended = self.child.as_ref().is_some_and(super::process::has_ended);
+        if ended { channel.last_words().unwrap_or(error) } else { error }
     }
 
     /// From init's wait status and its cgroup's counters, when it left without a word.

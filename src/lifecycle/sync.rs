@@ -121,7 +121,7 @@ impl Channel {
     }
 
     /// The error that a peer which has gone sent before it left, behind what else it sent.
-    fn last_words(&self) -> Option<Error> {
+    pub fn last_words(&self) -> Option<Error> {
         loop {
             match self.recv() {
                 Ok(Some(_)) => {}
