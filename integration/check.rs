@@ -11,6 +11,7 @@ use crate::kernel;
 pub fn cases() -> Vec<Test> {
     vec![
         test("check/every_problem_at_once", every_problem_at_once),
+        test("check/each_slip_has_its_place_and_what_was_meant", each_slip_has_its_place),
         test("check/nothing_wrong_is_status_0", nothing_wrong_is_status_0),
         test("check/warnings_only_are_status_1_and_create_logs_them", warnings_only),
         test("check/what_it_refuses_run_refuses_too", what_it_refuses_run_refuses_too),
@@ -81,6 +82,93 @@ fn every_problem_at_once(case: &mut Case) -> Result<()> {
     ensure!(report["errors"] == wanted.len(), "{report}");
     // create says the first of them only.
     case.run()?.refused()?.one_sentence()?;
+    Ok(())
+}
+
+/// What people write by mistake, one at a time: the pointer, and the name or the rule that helps. + is the index of the
+/// mount that was added.
+fn each_slip_has_its_place(case: &mut Case) -> Result<()> {
+    let tmpfs = |options: Value| json!({"destination": "/mnt", "type": "tmpfs", "source": "t", "options": options});
+    let rule = |rule: Value| json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+    let limit = |kind: &str| json!([{"type": kind, "soft": 1, "hard": 1}]);
+    let table = [
+        ("/hostnme", json!("x"), "/hostnme", "\"hostname\""),
+        ("/process/noNewPriviledges", json!(true), "/process/noNewPriviledges", "\"noNewPrivileges\""),
+        ("/linux/MaskedPaths", json!([]), "/linux/MaskedPaths", "taken as \"maskedPaths\""),
+        ("/linux/resources/memory", json!({"limt": 5}), "/linux/resources/memory/limt", "\"limit\""),
+        ("/linux/resources/pid", json!({"limit": 5}), "/linux/resources/pid", "\"pids\""),
+        ("/process/consoleSize", json!({"heigth": 1, "width": 1}), "/process/consoleSize/heigth", "\"height\""),
+        ("/hooks", json!({"poststopp": []}), "/hooks/poststopp", "\"poststop\""),
+        (
+            "/process/capabilities/bounding",
+            json!(["CAP_SYS_ADMN"]),
+            "/process/capabilities/bounding/0",
+            "CAP_SYS_ADMIN",
+        ),
+        ("/process/capabilities/bounding", json!(["KILL"]), "/process/capabilities/bounding/0", "CAP_KILL"),
+        ("/process/rlimits", limit("RLIMIT_NOFLE"), "/process/rlimits/0/type", "RLIMIT_NOFILE"),
+        ("/process/rlimits", limit("nofile"), "/process/rlimits/0/type", "RLIMIT_NOFILE"),
+        ("/process/scheduler", json!({"policy": "BATCH"}), "/process/scheduler/policy", "SCHED_BATCH"),
+        ("/process/ioPriority", json!({"class": "IOPRIO_CLASS_BR"}), "/process/ioPriority/class", "IOPRIO_CLASS_BE"),
+        ("/process/user/uid", json!(4_294_967_295_u32), "/process/user/uid", "no id"),
+        ("/process/env", json!(["A"]), "/process/env/0", "NAME=VALUE"),
+        ("/process/args", json!("sh -c ls"), "/process/args", "expected an array"),
+        ("/linux/namespaces/0", json!({"type": "net"}), "/linux/namespaces/0/type", "\"network\""),
+        ("/linux/namespaces/0", json!({"type": "mnt"}), "/linux/namespaces/0/type", "\"mount\""),
+        ("/linux/rootfsPropagation", json!("shard"), "/linux/rootfsPropagation", "shared"),
+        ("/linux/personality", json!({"domain": "linux32"}), "/linux/personality/domain", "\"LINUX32\""),
+        ("/linux/devices", json!([{"path": "/dev/x", "type": "char"}]), "/linux/devices/0/type", "c, b, u and p"),
+        ("/linux/resources/cpu", json!({"period": 10}), "/linux/resources/cpu/period", "at least 1000"),
+        ("/linux/resources/cpu", json!({"cpus": "0-"}), "/linux/resources/cpu/cpus", "0-3,7"),
+        ("/linux/resources/memory", json!({"limit": 9, "swap": 8}), "/linux/resources/memory/swap", "memory limit"),
+        ("/linux/seccomp", json!({"defaultAction": "ALLOW"}), "/linux/seccomp/defaultAction", "\"SCMP_ACT_ALLOW\""),
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["x86_64"]}),
+            "/linux/seccomp/architectures/0",
+            "\"SCMP_ARCH_X86_64\"",
+        ),
+        (
+            "/linux/seccomp",
+            rule(json!({"names": ["mkdir", "opennat"], "action": "SCMP_ACT_ERRNO"})),
+            "/linux/seccomp/syscalls/0/names/1",
+            "\"openat\"",
+        ),
+        (
+            "/linux/seccomp",
+            rule(
+                json!({"names": ["mkdir"], "action": "SCMP_ACT_TRAP", "args": [{"index": 0, "value": 1, "op": "EQ"}]}),
+            ),
+            "/linux/seccomp/syscalls/0/args/0/op",
+            "\"SCMP_CMP_EQ\"",
+        ),
+        ("/mounts", tmpfs(json!(["size=1m", "noexce"])), "/mounts/+/options/1", "\"noexec\""),
+        ("/mounts", tmpfs(json!(["sise=1m,mode=700"])), "/mounts/+/options/0", "\"size\""),
+        ("/mounts", tmpfs(json!("ro")), "/mounts/+/options", "expected an array"),
+        ("/mounts", json!({"destination": "/mnt", "type": "tmpf", "source": "t"}), "/mounts/+/type", "\"tmpfs\""),
+        (
+            "/mounts",
+            json!({"destination": "/mnt", "source": "/etc", "options": ["rbind", "rpriv"]}),
+            "/mounts/+/options/1",
+            "\"rprivate\"",
+        ),
+    ];
+    let good = case.config.clone();
+    let next = good["mounts"].as_array().map_or(0, Vec::len).to_string();
+    for (place, value, pointer, word) in table {
+        let what = format!("{place} = {value}");
+        case.config = good.clone();
+        match place {
+            "/mounts" => case.mount(value),
+            place => case.set(place, value),
+        };
+        let pointer = pointer.replace('+', &next);
+        let (status, report) = check(case)?;
+        let text = |problem: &Value| format!("{} {}", problem["message"], problem["hint"]).replace("\\\"", "\"");
+        let mut problems = report["problems"].as_array().into_iter().flatten();
+        let named = problems.any(|problem| problem["pointer"] == *pointer && text(problem).contains(word));
+        ensure!(status != 0 && named, "{what}: status {status}, {report}");
+    }
     Ok(())
 }
 

@@ -14,11 +14,11 @@ use crate::host::HostFacts;
 use crate::plan::Plan;
 use crate::plan::devices::DeviceKind;
 use crate::plan::idmap::Writer;
-use crate::plan::mounts::{Mount, MountKind};
+use crate::plan::mounts::{Mount, MountKind, options};
 use crate::plan::namespaces::{self, Namespaces};
 use crate::plan::seccomp::KNOWN_FLAGS;
 use crate::spec::Spec;
-use crate::spec::json::escape;
+use crate::spec::json::{escape, nearest};
 use crate::{steps, sys};
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
@@ -29,7 +29,7 @@ pub fn problems(spec: &Spec<'_>, plan: &Plan, host: &HostFacts) -> Vec<Problem> 
     let capabilities = sys::process::permitted_capabilities().unwrap_or(0);
     let mut out = Vec::new();
     root(plan, &mut out);
-    mounts(plan, &mut out);
+    mounts(spec, plan, &mut out);
     namespaces(plan, capabilities, &mut out);
     ids(plan, host, &mut out);
     control_groups(plan, host, &mut out);
@@ -88,7 +88,7 @@ fn bind_targets(view: &View<'_>, mounts: &[Mount], out: &mut Vec<Problem>) {
     }
 }
 
-fn mounts(plan: &Plan, out: &mut Vec<Problem>) {
+fn mounts(spec: &Spec<'_>, plan: &Plan, out: &mut Vec<Problem>) {
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     for mount in &plan.mounts {
         match &mount.kind {
@@ -105,10 +105,59 @@ fn mounts(plan: &Plan, out: &mut Vec<Problem>) {
                 if !known.lines().any(|line| line.split_whitespace().last() == Some(name)) {
                     let what = format!("/proc/filesystems does not have {fstype}");
                     let problem = Problem::warning(Kind::Host, format!("/mounts/{}/type", mount.index), what);
-                    out.push(problem.hint("the kernel may load a module for it"));
+                    let near = nearest(name, known.lines().filter_map(|line| line.split_whitespace().last()));
+                    out.push(match near {
+                        Some(near) => problem.hint(format!("did you mean \"{near}\"?")),
+                        None => problem.hint("the kernel may load a module for it"),
+                    });
                 }
+                words(spec, mount.index, fstype, out);
             }
             MountKind::Remount { .. } => {}
+        }
+    }
+}
+
+/// Words that go to a file system which takes but a few: the others are typos of the mount's own options.
+fn words(spec: &Spec<'_>, index: usize, fstype: &str, out: &mut Vec<Problem>) {
+    let taken: &[&str] = match fstype {
+        "tmpfs" => &[
+            "size",
+            "nr_blocks",
+            "nr_inodes",
+            "mode",
+            "uid",
+            "gid",
+            "huge",
+            "mpol",
+            "inode32",
+            "inode64",
+            "noswap",
+            "quota",
+            "usrquota",
+            "grpquota",
+            "casefold",
+            "strict_encoding",
+        ],
+        "proc" => &["gid", "hidepid", "subset", "pidns"],
+        "devpts" => &["uid", "gid", "mode", "ptmxmode", "newinstance", "max"],
+        "mqueue" | "sysfs" => &[],
+        _ => return,
+    };
+    let options = spec.mounts.get(index).into_iter().flat_map(|mount| mount.options.iter().enumerate());
+    for (i, word) in options.filter(|(_, word)| options::meaning(word).is_none()) {
+        for key in word.split(',').filter_map(|part| part.split('=').next()).filter(|key| !key.is_empty()) {
+            // A label is any file system's, and limits of quotas have long names.
+            if taken.contains(&key) || key.ends_with("context") || key.contains("quota_") {
+                continue;
+            }
+            let what = format!("{fstype} takes no option {key:?}");
+            let problem = Problem::warning(Kind::Spec, format!("/mounts/{index}/options/{i}"), what);
+            let known = taken.iter().copied().chain(options::OPTIONS.iter().map(|row| row.0));
+            out.push(match nearest(key, known) {
+                Some(near) => problem.hint(format!("did you mean \"{near}\"?")),
+                None => problem,
+            });
         }
     }
 }

@@ -197,12 +197,10 @@ pub fn check(text: &Text, options: &Options) -> Report {
 fn doubles(spec: &crate::spec::Spec<'_>, document: &document::Node) -> Vec<Problem> {
     let env = spec.process.iter().flat_map(|process| process.env.iter().enumerate());
     let env = env.filter_map(|(i, text)| Some((format!("/process/env/{i}"), text.split_once('=')?.0)));
-    let devices = spec.linux.iter().flat_map(|linux| linux.devices.iter().enumerate());
-    let devices = devices.filter_map(|(i, device)| Some((format!("/linux/devices/{i}"), device.path.as_deref()?)));
     let mut seen = std::collections::HashMap::new();
     let mut problems = Vec::new();
-    for (pointer, name) in env.chain(devices) {
-        if let Some(earlier) = seen.insert((pointer.as_bytes()[1], name), pointer.clone()) {
+    for (pointer, name) in env {
+        if let Some(earlier) = seen.insert(name, pointer.clone()) {
             let what = format!("is hidden by {}, which has {name} too", document.original(&pointer));
             problems.push(Problem::warning(Kind::Spec, document.original(&earlier), what));
         }

@@ -272,7 +272,10 @@ fn version(spec: &Spec<'_>) -> Result<()> {
     let Some(version) = &spec.oci_version else { return Err(Error::spec("/ociVersion", "missing")) };
     let numbers: Vec<&str> = version.split(['-', '+']).next().unwrap_or_default().split('.').collect();
     if numbers.len() != 3 || numbers.iter().any(|n| n.parse::<u32>().is_err()) {
-        return Err(Error::spec("/ociVersion", format_args!("{:?} is no version", &**version)));
+        return Err(Error::spec(
+            "/ociVersion",
+            format_args!("{:?} is no version such as {}", &**version, spec::VERSION),
+        ));
     }
     if numbers[0] != "1" {
         let what = format!("{:?} is not supported: hull implements {}", &**version, spec::VERSION);

@@ -374,43 +374,39 @@ fn capabilities(
     let Some(sets) = sets else { return Ok(Capabilities::default()) };
     // A new user namespace gives every capability; without one the caller's bounding set is the most that can be had.
     let grantable = if namespaces.own(Kind::User) { u64::MAX } else { host.bounding };
-    let mut dropped: Vec<&str> = Vec::new();
-    let mut unknown: Vec<String> = Vec::new();
-    let mut set = |list: &'_ List<Str<'_>>| {
+    let mut lost = 0u64;
+    let mut unknown: Vec<&str> = Vec::new();
+    let mut set = |set: &str, list| {
         let mut bits = 0u64;
-        for name in list {
+        let list: &List<Str<'_>> = list;
+        for (index, name) in list.iter().enumerate() {
             match capability(name) {
                 Some(bit) if bit <= host.last_cap => bits |= 1 << bit,
-                _ => unknown.push(name.to_string()),
+                // Most are in several sets: one word is enough.
+                _ if unknown.contains(&&**name) => {}
+                known => {
+                    let mut what = "is newer than this kernel, ignored".to_owned();
+                    if known.is_none() {
+                        let all = names(u64::MAX >> (63 - 40));
+                        let near = nearest(name, all.iter().map(String::as_str));
+                        let near = near.map(|near| format!("; did you mean \"{near}\"?")).unwrap_or_default();
+                        what = format!("is no capability, ignored{near}");
+                    }
+                    notes.push(format!("config.json: /process/capabilities/{set}/{index}: {:?} {what}", &**name));
+                    unknown.push(name);
+                }
             }
         }
+        lost |= bits & !grantable;
         bits & grantable
     };
-    let bounding = set(&sets.bounding);
-    let (effective, permitted) = (set(&sets.effective), set(&sets.permitted));
-    let (inheritable, ambient) = (set(&sets.inheritable), set(&sets.ambient));
-    for list in [&sets.bounding, &sets.effective, &sets.permitted, &sets.inheritable, &sets.ambient] {
-        for name in list {
-            if capability(name).is_some_and(|bit| bit <= host.last_cap && grantable & 1 << bit == 0) {
-                dropped.push(name);
-            }
-        }
-    }
-    unknown.sort_unstable();
-    unknown.dedup();
-    dropped.sort_unstable();
-    dropped.dedup();
-    if !unknown.is_empty() {
-        notes.push(format!(
-            "config.json: /process/capabilities: unknown or unavailable on this kernel, ignored: {}",
-            unknown.join(", ")
-        ));
-    }
-    if !dropped.is_empty() {
-        notes.push(format!(
-            "config.json: /process/capabilities: cannot be granted, since hull does not have them: {}",
-            dropped.join(", ")
-        ));
+    let bounding = set("bounding", &sets.bounding);
+    let (effective, permitted) = (set("effective", &sets.effective), set("permitted", &sets.permitted));
+    let (inheritable, ambient) = (set("inheritable", &sets.inheritable), set("ambient", &sets.ambient));
+    if lost != 0 {
+        let lost = names(lost).join(", ");
+        let what = format!("cannot be granted, since hull does not have them: {lost}");
+        notes.push(format!("config.json: /process/capabilities: {what}"));
     }
     // Effective must be a subset of permitted, inheritable of the bounding set, and ambient of both permitted and
     // inheritable (capabilities(7)).
@@ -588,8 +584,9 @@ mod tests {
 
     #[test]
     fn what_the_kernel_would_not_take_is_noted_and_left_out() {
-        let host = HostFacts { bounding: u64::MAX, last_cap: 40, ..HostFacts::default() };
-        let sets = r#"{"bounding":["CAP_KILL"],"permitted":["CAP_KILL"],"effective":["CAP_KILL","CAP_FOWNER"],
+        let host = HostFacts { bounding: u64::MAX, last_cap: 37, ..HostFacts::default() };
+        let sets = r#"{"bounding":["CAP_KILL","CAP_KIL"],"permitted":["CAP_KILL","CAP_BPF","CAP_KIL"],
+            "effective":["CAP_KILL","CAP_FOWNER"],
             "inheritable":["CAP_KILL","CAP_CHOWN"],"ambient":["CAP_KILL","CAP_CHOWN"]}"#;
         let mut notes = Vec::new();
         let sets = serde_json::from_str(sets).unwrap();
@@ -598,6 +595,8 @@ mod tests {
         assert_eq!((planned.bounding, planned.permitted, planned.effective), (kill, kill, kill));
         assert_eq!((planned.inheritable, planned.ambient), (kill, kill));
         let expected = [
+            "config.json: /process/capabilities/bounding/1: \"CAP_KIL\" is no capability, ignored; did you mean \"CAP_KILL\"?",
+            "config.json: /process/capabilities/permitted/1: \"CAP_BPF\" is newer than this kernel, ignored",
             "config.json: /process/capabilities/inheritable: not set, since not in bounding: CAP_CHOWN",
             "config.json: /process/capabilities/ambient: not raised, since not permitted and inheritable too: CAP_CHOWN",
             "config.json: /process/capabilities/effective: not set, since not permitted: CAP_FOWNER",

@@ -292,7 +292,8 @@ fn is_short_for(short: &str, name: &str) -> bool {
 
 /// Levenshtein's distance with one row; keys longer than 64 bytes are no typos.
 fn distance(a: &str, b: &str) -> usize {
-    if a.len() > 64 || b.len() > 64 {
+    // No typo takes away or adds more than four letters: hundreds of names need no closer look.
+    if a.len() > 64 || b.len().abs_diff(a.len()) > 4 {
         return usize::MAX;
     }
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -6,6 +6,7 @@
 use super::{Tree, Write};
 use crate::error::{Error, Result};
 use crate::host::HostFacts;
+use crate::plan::ranges;
 use crate::spec;
 use crate::spec::json::escape;
 
@@ -142,6 +143,16 @@ fn cpu(cpu: &spec::Cpu<'_>, out: &mut Out<'_>) -> Result<()> {
     }
     let quota = cpu.quota.filter(|n| *n != 0);
     let period = cpu.period.filter(|n| *n != 0);
+    // The kernel's own bounds, a millisecond and a second; its EINVAL would not tell which of the two is wrong.
+    for (field, value, most) in
+        [("quota", quota.filter(|n| *n > 0).map(i64::unsigned_abs), u64::MAX), ("period", period, 1_000_000)]
+    {
+        if let Some(value) = value.filter(|value| !(1000..=most).contains(value)) {
+            let what = if value < 1000 { "at least 1000" } else { "at most 1000000" };
+            let what = format!("is in microseconds, and must be {what}, is {value}");
+            return Err(Error::spec(format!("/linux/resources/cpu/{field}"), what));
+        }
+    }
     if v1 {
         if let Some(runtime_period) = cpu.realtime_period.filter(|n| *n != 0) {
             out.put("cpu", "cpu.rt_period_us", "", runtime_period.to_string(), "cpu/realtimePeriod")?;
@@ -178,10 +189,21 @@ fn cpu(cpu: &spec::Cpu<'_>, out: &mut Out<'_>) -> Result<()> {
     for (file, list) in [("cpuset.cpus", &cpu.cpus), ("cpuset.mems", &cpu.mems)] {
         if let Some(list) = list.as_deref().filter(|list| !list.is_empty()) {
             let field = file.trim_start_matches("cpuset.");
+            check_list(list).map_err(|what| Error::spec(format!("/linux/resources/cpu/{field}"), what))?;
             out.put("cpuset", file, file, list, &format!("cpu/{field}"))?;
         }
     }
     Ok(())
+}
+
+/// Refuses what no kernel takes for a list. Newer ones know more than ranges: steps (`0-9:1/2`), `all`, and `N` for the last.
+fn check_list(list: &str) -> Result<(), String> {
+    let digits = list.bytes().all(|byte| byte.is_ascii_digit() || b"-, \t\n".contains(&byte));
+    let newer = list.bytes().all(|byte| byte.is_ascii_digit() || b"-, \t\n:/Nal".contains(&byte));
+    match newer && !digits {
+        true => Ok(()),
+        false => ranges::mask(list).map(drop),
+    }
 }
 
 /// cpu.shares (2 to 262144, 1024 is one share) as cpu.weight (1 to 10000, 100 is one), by runc's formula: exact at the
@@ -211,6 +233,12 @@ fn memory(memory: &spec::Memory<'_>, out: &mut Out<'_>, notes: &mut Vec<String>)
         if asked.is_some_and(|n| n > 0) {
             notes.push(format!("config.json: /linux/resources/memory/{name}: {why}, ignored"));
         }
+    }
+    if let (Some(limit @ 1..), Some(swap @ 1..)) = (limit, swap)
+        && swap < limit
+    {
+        let what = "counts memory and swap together, so it cannot be below the memory limit";
+        return Err(Error::spec("/linux/resources/memory/swap", what));
     }
     if v1 {
         // The kernel wants memory <= memory+swap at each moment, and a new cgroup has no limits: memory first.
@@ -243,13 +271,7 @@ fn memory(memory: &spec::Memory<'_>, out: &mut Out<'_>, notes: &mut Vec<String>)
     if let Some(swap) = swap {
         let value = match (swap, limit) {
             (n, _) if n < 0 => "max".to_owned(),
-            (swap, Some(limit)) if limit > 0 && swap >= limit => (swap - limit).to_string(),
-            (_, Some(limit)) if limit > 0 => {
-                return Err(Error::spec(
-                    "/linux/resources/memory/swap",
-                    "counts memory and swap together, so it cannot be below the memory limit",
-                ));
-            }
+            (swap, Some(limit)) if limit > 0 => (swap - limit).to_string(),
             _ => return Err(Error::spec("/linux/resources/memory/swap", "needs a memory limit beside it")),
         };
         out.put("memory", "", "memory.swap.max", value, "memory/swap")?;
@@ -526,6 +548,23 @@ mod tests {
             r#"{"hugepageLimits":[{"pageSize":"two","limit":1}]}"#,
         ] {
             assert!(values(json, true).is_err(), "{json}");
+        }
+        for (json, place) in [
+            (r#"{"memory":{"limit":100,"swap":50}}"#, "/linux/resources/memory/swap: counts memory and swap together"),
+            (r#"{"cpu":{"quota":999}}"#, "/linux/resources/cpu/quota: is in microseconds, and must be at least 1000"),
+            (r#"{"cpu":{"period":10}}"#, "/linux/resources/cpu/period: is in microseconds, and must be at least 1000"),
+            (r#"{"cpu":{"period":1000001}}"#, "/linux/resources/cpu/period: is in microseconds, and must be at most"),
+            (r#"{"cpu":{"cpus":"0-"}}"#, "/linux/resources/cpu/cpus: \"0-\" is no list"),
+            (r#"{"cpu":{"cpus":"3-1"}}"#, "/linux/resources/cpu/cpus: \"3-1\" counts backwards"),
+            (r#"{"cpu":{"mems":"z"}}"#, "/linux/resources/cpu/mems: \"z\" is no list"),
+        ] {
+            for v2 in [false, true] {
+                let error = values(json, v2).unwrap_err().to_string();
+                assert!(error.contains(place), "{error}");
+            }
+        }
+        for list in ["0-3, 7", "0-31:2/4", "all", "N", "1-N"] {
+            assert!(values(&format!(r#"{{"cpu":{{"cpus":"{list}","quota":-1}}}}"#), true).is_ok(), "{list}");
         }
         assert!(values(r#"{"unified":{"memory.max":"1"}}"#, false).unwrap_err().to_string().contains("v2 only"));
         let pids = serde_json::from_str(r#"{"pids":{"limit":5}}"#).unwrap();

@@ -236,7 +236,9 @@ fn collect(
                 if context.fail_unknown {
                     return Err(unknown_call(pointer(), name).hint(format!("{FAIL_UNKNOWN_ANNOTATION} is set")));
                 }
-                notes.push(format!("config.json: {}: unknown system call \"{name}\": left out", pointer()));
+                let near = nearest(name, arch::names()).map(|near| format!("; did you mean \"{near}\"?"));
+                let near = near.unwrap_or_default();
+                notes.push(format!("config.json: {}: unknown system call \"{name}\": left out{near}", pointer()));
                 continue;
             };
             uses_notify |= action == NOTIFY;
@@ -459,7 +461,7 @@ mod tests {
             filter.notes,
             [
                 "config.json: /linux/seccomp/architectures/0: SCMP_ARCH_S390X does not run on this kernel: left out",
-                "config.json: /linux/seccomp/syscalls/0/names/1: unknown system call \"opennat\": left out",
+                "config.json: /linux/seccomp/syscalls/0/names/1: unknown system call \"opennat\": left out; did you mean \"openat\"?",
             ]
         );
         let strict = Context { fail_unknown: true, ..CONTEXT };
@@ -502,6 +504,23 @@ mod tests {
             "listenerMetadata: must not be set without listenerPath",
         );
         assert!(compiled(r#"{"defaultAction":"SCMP_ACT_NOTIFY","listenerPath":"/x"}"#).is_err());
+    }
+
+    /// As with runc, for whom 0 is "no call found": on x86_64 that is `read`, and a profile that names nothing else is none
+    /// whose age could be told.
+    #[test]
+    fn a_profile_that_names_number_0_alone_has_no_newest_call() {
+        for (names, expected) in [(r#""read""#, ERRNO | EPERM), (r#""read","write""#, ERRNO | ENOSYS)] {
+            let json = format!(
+                r#"{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{{"names":[{names}],"action":"SCMP_ACT_ALLOW"}}]}}"#
+            );
+            let spec = serde_json::from_str(&json).unwrap();
+            let filter = compile(&spec, &Context { audit_arch: 0xc000_003e, fail_unknown: false }).unwrap();
+            for (nr, verdict) in [(0, ALLOW), (400, expected)] {
+                let call = interpreter::Call { nr, arch: 0xc000_003e, args: [0; 6] };
+                assert_eq!(interpreter::run(&filter.program, &call), verdict, "{names}: {nr}");
+            }
+        }
     }
 
     #[test]
