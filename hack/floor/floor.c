@@ -1,7 +1,9 @@
 // The floor that hack/bench compares with: only the kernel work that bundles/default asks for, in one straight line.
 // No state, no JSON, no checks of paths: it is no runtime and not safe as one. cgroup v2 only.
 //
-//     floor ROOTFS PROGRAM
+//     floor ROOTFS PROGRAM...             the whole life, as `run`
+//     floor create FIFO ROOTFS PROGRAM... up to the execve, which waits; the number of init is written to FIFO.pid
+//     floor start FIFO                    lets it go on, and returns once the program runs
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +13,7 @@
 #include <linux/mount.h>
 #include <linux/sched.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -126,7 +129,8 @@ static void keep_three_capabilities(void)
 	// Ambient capabilities need inheritable ones, which the bundle does not give: nothing to raise.
 }
 
-static void container(const char *rootfs, char **program)
+// fifo: what the execve waits for, and the end of a pipe that hears when it does; -1 where it does not wait.
+static void container(const char *rootfs, char **program, int fifo, int ready)
 {
 	umask(0);
 	TRY(unshare(CLONE_NEWCGROUP));
@@ -170,6 +174,13 @@ static void container(const char *rootfs, char **program)
 	TRY(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 	umask(022);
 	char *environment[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm", NULL };
+	if (fifo >= 0) {
+		// As runtimes wait for their `start`: this open returns when the other end is opened.
+		char link[32], byte = 0;
+		TRY(write(ready, &byte, 1));
+		snprintf(link, sizeof link, "/proc/self/fd/%d", fifo);
+		TRY(read(TRY(open(link, O_RDONLY | O_CLOEXEC)), &byte, 1));
+	}
 	TRY(execve(program[0], program, environment));
 }
 
@@ -209,12 +220,40 @@ static void limit_devices(int cgroup)
 	close(fd);
 }
 
+// What `start` is at least: find init, wake it, wait until its execve has closed the other end.
+static int start(const char *fifo)
+{
+	int fd = TRY(open(fifo, O_WRONLY | O_CLOEXEC));
+	TRY(write(fd, "", 1));
+	struct pollfd closed = { .fd = fd };
+	TRY(poll(&closed, 1, -1));
+	return 0;
+}
+
+static int usage(void)
+{
+	fprintf(stderr, "usage: floor ROOTFS PROGRAM... | floor create FIFO ROOTFS PROGRAM... | floor start FIFO\n");
+	return 2;
+}
+
 int main(int argc, char **argv)
 {
-	if (argc < 3) {
-		fprintf(stderr, "usage: floor ROOTFS PROGRAM\n");
-		return 2;
+	if (argc == 3 && !strcmp(argv[1], "start"))
+		return start(argv[2]);
+	const char *name = NULL;
+	int fifo = -1, ready[2] = { -1, -1 };
+	if (argc > 1 && !strcmp(argv[1], "create")) {
+		if (argc < 5)
+			return usage();
+		name = argv[2];
+		TRY(mkfifo(name, 0600));
+		fifo = TRY(open(name, O_PATH | O_CLOEXEC));
+		TRY(pipe2(ready, O_CLOEXEC));
+		argv += 2;
+		argc -= 2;
 	}
+	if (argc < 3)
+		return usage();
 	char path[64];
 	snprintf(path, sizeof path, "/sys/fs/cgroup/hull-floor-%d", getpid());
 	TRY(mkdir(path, 0755));
@@ -224,7 +263,18 @@ int main(int argc, char **argv)
 		.exit_signal = SIGCHLD, .cgroup = cgroup };
 	pid_t pid = TRY(syscall(SYS_clone3, &args, sizeof args));
 	if (pid == 0)
-		container(argv[1], argv + 2);
+		container(argv[1], argv + 2, fifo, ready[1]);
+	if (name) {
+		char file[4096], byte;
+		close(ready[1]);
+		if (TRY(read(ready[0], &byte, 1)) != 1)
+			return 125;
+		snprintf(file, sizeof file, "%s.pid", name);
+		FILE *out = fopen(file, "w");
+		if (!out || fprintf(out, "%d\n%s\n", pid, path) < 0 || fclose(out))
+			TRY(-1);
+		return 0;
+	}
 	int status;
 	TRY(waitpid(pid, &status, 0));
 	TRY(rmdir(path));
