@@ -49,6 +49,7 @@ mod systemd;
 mod terminal;
 mod update;
 mod userns;
+mod waitpoint;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
         netdev::cases(),
         rdt::cases(),
         userns::cases(),
+        waitpoint::cases(),
         cgroups::cases(),
         seccomp::cases(),
         seccompprofile::cases(),

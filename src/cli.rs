@@ -414,6 +414,7 @@ fn exec_options(matches: &ArgMatches) -> Result<ExecOptions> {
         pid_file: path(matches, "pid-file"),
         pidfd_socket: path(matches, "pidfd-socket"),
         ignore_paused: matches.get_flag("ignore-paused"),
+        wait_fifo: path(matches, "wait-fifo"),
         asked: crate::plan::exec::Options {
             args: matches.get_many::<OsString>("ARG").unwrap_or_default().cloned().collect(),
             cwd: one("cwd")?,
@@ -429,6 +430,7 @@ fn exec_options(matches: &ArgMatches) -> Result<ExecOptions> {
             detach: matches.get_flag("detach"),
             console_socket: matches.contains_id("console-socket"),
             preserve_fds: preserve_fds(matches)?,
+            waits: matches.contains_id("wait-fifo"),
         },
     })
 }

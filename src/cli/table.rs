@@ -255,6 +255,7 @@ pub const VERBS: &[Verb] = &[
             PRESERVE_FDS,
             many("cgroup", None, "PATH", "join this cgroup below the container's; on v1 also CONTROLLER,...:PATH"),
             switch("ignore-paused", None, "go into a paused container, to run when it is resumed"),
+            option("wait-fifo", None, "FIFO", "join, report the pid, and run the program when a byte comes from FIFO"),
         ],
         positionals: &[ID, ("ARG", Count::Any, "the program and its arguments")],
         stops: true,

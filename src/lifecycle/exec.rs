@@ -11,7 +11,8 @@
 //!   6 ── Sync::Mapped (if 5 did anything) ────────────► 7 join the rest: user, mount, network, ...; become root there
 //!                                                         8 label, terminal, stdio owner, bounding set, user, final caps
 //!                                                           (noNewPrivileges false or NOTIFY: seccomp here)
-//!  10 terminal, seccomp agent, SCHED_DEADLINE ◄── Sync::Ready ── 9 (both only if there is one of them)
+//!  10 terminal, seccomp agent, SCHED_DEADLINE ◄── Sync::Ready ── 9 (both only if there is one of them, or a wait point)
+//!     with --wait-fifo 14, and wait for the word
 //!  11 ── Sync::Created ──────────────────────────────► 12 rlimits; fds; seccomp; execve
 //!  13 the end of the channel: the program runs, or the page says why not
 //!  14 pid file, pidfd; in the foreground wait for the end
@@ -33,7 +34,7 @@ use super::foreground::{Foreground, Stdio};
 use super::process::{Process, closed_by_execve, has_executed};
 use super::state::{State, StateDir, Status};
 use super::sync::{self, Channel, Sync, pair};
-use super::{ExecOptions, Globals, engine, spawn};
+use super::{ExecOptions, Globals, engine, spawn, waitpoint};
 use crate::cgroup::{self, Handle, Places};
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::host::HostFacts;
@@ -148,6 +149,7 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
 
     trace::step("1 sockets, signals");
     options.console_socket.as_deref().map_or(Ok(()), engine::check_console)?;
+    options.wait_fifo.as_deref().map_or(Ok(()), waitpoint::check)?;
     let (mut foreground, stdio) = if options.asked.detach {
         (None, Stdio::default())
     } else {
@@ -197,7 +199,7 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
     }
     drop(cgroups);
 
-    let mut terminal = None;
+    let (mut terminal, mut later) = (None, Vec::new());
     if plan.handover {
         trace::step("10 wait for what the joining process hands on");
         let Some((Sync::Ready, mut fds)) = prepared.recv(&channel, &child)? else {
@@ -217,20 +219,25 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
         if let Some(scheduler) = plan.process.scheduler.as_ref().filter(|s| s.is_deadline()) {
             steps::process::set_scheduler(pid, scheduler)?;
         }
+        if let Some(path) = &options.wait_fifo {
+            trace::step("11 report the process, wait for the word");
+            report(options, &child)?;
+            let signals = foreground.as_ref().map(Foreground::signals);
+            let told = waitpoint::wait(path, child.pidfd(), signals).inspect_err(|_| not_run(options));
+            later = told?.ok_or_else(|| prepared.how_it_died(&child)).inspect_err(|_| not_run(options))?;
+        }
         trace::step("11 let the joining process execute");
         channel.send(&Sync::Created, &[]).map_err(|e| channel.reason_of(e, || prepared.how_it_died(&child)))?;
     }
 
     if !prepared.frozen {
         trace::step("13 wait for the execve");
-        prepared.outcome(&channel, &page, &child)?;
+        prepared.outcome(&channel, &page, &child).inspect_err(|_| not_run(options))?;
     }
-    trace::step("14 pid file, pidfd");
-    if let Some(path) = &options.pidfd_socket {
-        engine::send_pidfd(path, "setns", child.pidfd())?;
-    }
-    if let Some(path) = &options.pid_file {
-        engine::write_pid_file(path, pid)?;
+    later.into_iter().for_each(|signal| drop(crate::sys::signal::pidfd_send(child.pidfd().as_fd(), signal)));
+    if options.wait_fifo.is_none() {
+        trace::step("14 pid file, pidfd");
+        report(options, &child)?;
     }
     let Some(foreground) = &mut foreground else {
         child.defuse();
@@ -247,6 +254,20 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
         said(&page).map_or(Ok(()), Err)?;
     }
     Ok(status)
+}
+
+/// Tells who it is.
+fn report(options: &ExecOptions, child: &Child) -> Result<()> {
+    if let Some(path) = &options.pidfd_socket {
+        engine::send_pidfd(path, "setns", child.pidfd())?;
+    }
+    options.pid_file.as_ref().map_or(Ok(()), |path| engine::write_pid_file(path, child.pid))
+}
+
+/// What was told at the wait point is a process that goes without having run.
+fn not_run(options: &ExecOptions) {
+    let reported = options.pid_file.as_ref().filter(|_| options.wait_fifo.is_some());
+    reported.into_iter().for_each(|path| drop(std::fs::remove_file(path)));
 }
 
 /// What the joining process takes over from setup's memory and descriptors.

@@ -131,6 +131,11 @@ impl Foreground {
         status.ok_or_else(|| Error::bug(Step::Sync, "the program ended without a status"))
     }
 
+    /// Signals that came and are not handled yet.
+    pub fn signals(&self) -> &OwnedFd {
+        &self.signals
+    }
+
     /// The program's terminal gets the size of the caller's, before the program runs.
     pub fn fit(&self, master: &OwnedFd) {
         if let Some(terminal) = callers_terminal() {

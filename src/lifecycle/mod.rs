@@ -25,6 +25,7 @@ pub mod start;
 pub mod state;
 pub mod sync;
 pub mod update;
+pub mod waitpoint;
 
 /// The global options, as every verb gets them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -87,6 +88,8 @@ pub struct ExecOptions {
     pub pidfd_socket: Option<PathBuf>,
     /// --ignore-paused.
     pub ignore_paused: bool,
+    /// --wait-fifo: what the program waits for.
+    pub wait_fifo: Option<PathBuf>,
     /// What is asked of the process itself.
     pub asked: crate::plan::exec::Options,
 }

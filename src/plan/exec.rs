@@ -49,6 +49,8 @@ pub struct Options {
     pub console_socket: bool,
     /// --preserve-fds.
     pub preserve_fds: u32,
+    /// With --wait-fifo.
+    pub waits: bool,
 }
 
 /// What the container is, beyond its config.
@@ -235,8 +237,8 @@ impl Exec {
         let seccomp = linux.and_then(|l| l.seccomp.as_ref()).map(|s| seccomp::compile(s, &context)).transpose()?;
         let deadline = process.scheduler.as_ref().is_some_and(|scheduler| scheduler.is_deadline());
         let listens = seccomp.as_ref().is_some_and(|filter| filter.notify.is_some());
-        if container.frozen && (terminal || listens || deadline) {
-            let what = "a terminal, a seccomp listener or SCHED_DEADLINE needs an answer from the process, which a paused \
+        if container.frozen && (terminal || listens || deadline || options.waits) {
+            let what = "a terminal, a seccomp listener, SCHED_DEADLINE or --wait-fifo needs an answer from the process, which a paused \
                         container does not give";
             return Err(Error::status(what).hint("resume it first"));
         }
@@ -258,7 +260,7 @@ impl Exec {
             seccomp,
             preserve_fds: options.preserve_fds,
             no_new_keyring: container.no_new_keyring,
-            handover: terminal || listens || deadline,
+            handover: terminal || listens || deadline || options.waits,
             notes,
         })
     }
