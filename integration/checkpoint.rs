@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,6 +39,9 @@ pub fn cases() -> Vec<Test> {
         needs(test("checkpoint/a_mount_behind_a_link", a_mount_behind_a_link)),
         needs(test("checkpoint/a_broken_image_leaves_nothing", a_broken_image_leaves_nothing)),
         test("checkpoint/what_cannot_be_restored_goes_on", what_cannot_be_restored_goes_on)
+            .requires(Need::Root)
+            .requires(Need::Hull),
+        test("checkpoint/an_image_that_others_could_write", an_image_that_others_could_write)
             .requires(Need::Root)
             .requires(Need::Hull),
         test("checkpoint/in_the_wrong_state", in_the_wrong_state)
@@ -320,4 +324,41 @@ fn what_cannot_be_restored_goes_on(case: &mut Case) -> Result<()> {
     ensure!(!images.exists(), "an image was begun");
     case.status_is("running")?;
     case.delete()
+}
+
+/// CRIU follows links in the directory, and takes pages-1.img for memory whatever it is.
+fn an_image_that_others_could_write(case: &mut Case) -> Result<()> {
+    let init = case.args(["sleep", "60"]).up()?;
+    let images = images(case);
+    fs::create_dir(&images)?;
+    let mode = |mode| fs::set_permissions(&images, fs::Permissions::from_mode(mode));
+    let (path, bundle) = (images.to_string_lossy().into_owned(), case.bundle().to_string_lossy().into_owned());
+    for bits in [0o777, 0o1777] {
+        mode(bits)?;
+        let output = case.verb(["checkpoint", "--image-path", &path, &case.id])?.refused()?;
+        output.stderr_has("others may write to it")?.one_sentence()?;
+        ensure!(fs::read_dir(&images)?.next().is_none(), "an image was begun");
+    }
+    mode(0o700)?;
+    let decoy = case.dir.join("decoy");
+    fs::write(&decoy, "mine")?;
+    std::os::unix::fs::symlink(&decoy, images.join("descriptors.json"))?;
+    case.verb(["checkpoint", "--image-path", &path, &case.id])?.refused()?.one_sentence()?;
+    ensure!(fs::read_to_string(&decoy)? == "mine", "a file of the host was overwritten");
+    ensure!(kernel::alive(init.pid), "the program has gone");
+    case.status_is("running")?;
+    case.delete()?;
+
+    let restore = ["restore", "--detach", "--image-path", &path, "--bundle", &bundle, &case.id];
+    case.verb(restore)?.refused()?.stderr_has("descriptors.json: it is no plain file")?.one_sentence()?;
+    fs::remove_file(images.join("descriptors.json"))?;
+    std::os::unix::fs::symlink("/etc/shadow", images.join("pages-1.img"))?;
+    case.verb(restore)?.refused()?.stderr_has("pages-1.img: it is no plain file")?.one_sentence()?;
+    fs::remove_file(images.join("pages-1.img"))?;
+    fs::write(images.join("pages-1.img"), "x")?;
+    std::os::unix::fs::chown(images.join("pages-1.img"), Some(65534), None)?;
+    case.verb(restore)?.refused()?.stderr_has("pages-1.img: it belongs to user 65534")?.one_sentence()?;
+    let left = case.leftovers();
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    Ok(())
 }

@@ -20,6 +20,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::sys::clone::{Cloned, clone3, execve, exit_now};
 
+pub mod images;
 pub mod mounts;
 pub mod opts;
 pub mod protobuf;

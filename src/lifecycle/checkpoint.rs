@@ -1,15 +1,18 @@
 //! `checkpoint`: CRIU writes the container's processes down, and ends them unless they are to go on.
 
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use super::state::{State, StateDir, Status};
 use super::{Globals, delete};
 use crate::cgroup;
 use crate::criu::opts::{opts, page_server};
 use crate::criu::protobuf::Writer;
-use crate::criu::{self, Criu, Kind as Request};
+use crate::criu::{self, Criu, Kind as Request, images};
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::host::HostFacts;
 use crate::plan::namespaces::Kind;
@@ -17,7 +20,7 @@ use crate::plan::{CgroupManager, Options, Plan, landlock};
 use crate::spec::load;
 
 /// Where the container's stdio led to, so that restore can put its own in the same place.
-pub const DESCRIPTORS: &str = "descriptors.json";
+const DESCRIPTORS: &str = "descriptors.json";
 
 /// What CRIU does with cgroups (criu_cg_mode).
 pub const CGROUP_MODES: [(&str, i64); 4] = [("ignore", 0), ("soft", 3), ("full", 4), ("strict", 5)];
@@ -93,9 +96,7 @@ pub fn checkpoint(globals: &Globals, id: &str, options: &CheckpointOptions) -> R
     let files = Files::open(&options.criu, true)?;
     let stdio = descriptors(init.pid);
     if !options.pre_dump {
-        let path = options.criu.images.join(DESCRIPTORS);
-        let text = serde_json::to_vec(&stdio).expect("texts are plain data");
-        std::fs::write(&path, text).err_at(Step::Criu, "open", || format!("write {}", show(&path)))?;
+        files.write_descriptors(&serde_json::to_vec(&stdio).expect("texts are plain data"))?;
     }
 
     let mut request = common(&plan, &options.criu, &files, "dump.log");
@@ -195,7 +196,34 @@ impl Files {
     /// Opens them; `make` those that are missing.
     pub fn open(options: &CriuOptions, make: bool) -> Result<Files> {
         let work_path = options.work.clone().unwrap_or_else(|| options.images.clone());
-        Ok(Files { images: directory(&options.images, make)?, work: directory(&work_path, true)?, work_path })
+        let files = Files { images: directory(&options.images, make)?, work: directory(&work_path, true)?, work_path };
+        images::check_directory(files.images.as_fd(), &options.images, false)?;
+        images::check_directory(files.work.as_fd(), &files.work_path, true)?;
+        if !make {
+            images::check_image(files.images.as_fd(), &options.images)?;
+        }
+        Ok(files)
+    }
+
+    fn write_descriptors(&self, text: &[u8]) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.images, DESCRIPTORS, flags, Mode::from_raw_mode(0o600));
+        let subject = || format!("write {DESCRIPTORS} of the image");
+        let file = file.err_at(Step::Criu, "openat", subject)?;
+        std::fs::File::from(file).write_all(text).err_at(Step::Criu, "write", subject)
+    }
+
+    /// What [`DESCRIPTORS`] holds: nothing in an image that another runtime made.
+    pub fn read_descriptors(&self) -> Result<Vec<String>> {
+        let subject = || format!("read {DESCRIPTORS} of the image");
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.images, DESCRIPTORS, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
+            other => other.err_at(Step::Criu, "openat", subject)?,
+        };
+        let mut text = Vec::new();
+        std::fs::File::from(file).take(64 << 10).read_to_end(&mut text).err_at(Step::Criu, "read", subject)?;
+        serde_json::from_slice(&text).map_err(|error| Error::host(Step::Criu, format!("{}: {error}", subject())))
     }
 
     /// What CRIU gets.
@@ -225,7 +253,6 @@ fn directory(path: &Path, make: bool) -> Result<OwnedFd> {
             .create(path)
             .err_at(Step::Criu, "mkdir", || format!("make {}", show(path)))?;
     }
-    use rustix::fs::{Mode, OFlags};
     rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).err_at(
         Step::Criu,
         "open",

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
 
-use super::checkpoint::{CriuOptions, DESCRIPTORS, EXTERNAL_NAMESPACES, Files, common, restorable};
+use super::checkpoint::{CriuOptions, EXTERNAL_NAMESPACES, Files, common, restorable};
 use super::create::{Prepared, intent, prepare};
 use super::foreground::Foreground;
 use super::process::Process;
@@ -69,7 +69,7 @@ fn make(
     }
     mount_points(plan)?;
 
-    let inherited = Inherited::new(plan, &options.criu.images)?;
+    let inherited = Inherited::new(plan, &files)?;
     let in_child = &mut files;
     let criu = Criu::spawn(|| {
         bind_root(&plan.rootfs.path)?;
@@ -115,7 +115,8 @@ fn make(
             // The processes are there, and hold at a barrier.
             "post-restore" => cgroup
                 .apply(&plan.cgroup)
-                .and_then(|()| state.init.map_or(Ok(()), |init| criu::mounts::check(plan, init.pid)))
+                .and_then(|()| known(state.init))
+                .and_then(|init| criu::mounts::check(plan, init.pid))
                 .and_then(|()| readonly_root(plan, state.init)),
             // They have their credentials, and run as soon as CRIU lets go of them: also when it dies or is told that
             // this went wrong. So what is not as it should be has to die first.
@@ -184,16 +185,10 @@ struct Inherited {
 }
 
 impl Inherited {
-    fn new(plan: &Plan, images: &Path) -> Result<Inherited> {
+    fn new(plan: &Plan, files: &Files) -> Result<Inherited> {
         let mut fds = Vec::new();
         // What was the engine's is the engine's again; names of files in the container come back with the image.
-        let path = images.join(DESCRIPTORS);
-        let names: Vec<String> = match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text)
-                .map_err(|error| Error::host(Step::Criu, format!("read {}: {error}", show(&path))))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error).err_at(Step::Criu, "open", || format!("read {}", show(&path))),
-        };
+        let names = files.read_descriptors()?;
         let stdio = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
         for (name, fd) in names.into_iter().zip(stdio) {
             let outside = name.starts_with("pipe:[") || name.starts_with("file[");
@@ -269,13 +264,18 @@ fn readonly_root(plan: &Plan, init: Option<Process>) -> Result<()> {
         return Ok(());
     }
     let gone = || Error::host(Step::Criu, "restore by criu: init has gone");
-    let pidfd = init.ok_or_else(gone)?.open()?.ok_or_else(gone)?;
+    let pidfd = known(init)?.open()?.ok_or_else(gone)?;
     let back = crate::steps::namespaces::enter_mounts_of(pidfd.as_fd())?;
     use rustix::fs::{Mode, OFlags};
     let result = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .err_at(Step::Mount, "open", || "open the container's root")
         .and_then(|root| crate::steps::rootfs::set_readonly(root.as_fd()));
     back.go().and(result)
+}
+
+/// What is not known cannot be looked at, and must not run.
+fn known(init: Option<Process>) -> Result<Process> {
+    init.ok_or_else(|| Error::host(Step::Criu, "restore by criu: it did not say which process is the first"))
 }
 
 /// What has been made; dropped before it is done, it leaves nothing of it.
