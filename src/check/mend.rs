@@ -110,9 +110,54 @@ fn place(document: &Node, problem: Problem) -> Problem {
     Problem { pointer: document.original(&problem.pointer), ..problem }
 }
 
+/// Where properties belong that were put in another object, as far as their names are theirs alone.
+const HOMES: [(&str, &[&str]); 4] = [
+    (
+        "/process",
+        &[
+            "args",
+            "env",
+            "cwd",
+            "terminal",
+            "capabilities",
+            "rlimits",
+            "noNewPrivileges",
+            "oomScoreAdj",
+            "apparmorProfile",
+            "selinuxLabel",
+        ],
+    ),
+    ("/process/user", &["uid", "gid", "additionalGids", "umask"]),
+    (
+        "/linux",
+        &[
+            "namespaces",
+            "resources",
+            "sysctl",
+            "seccomp",
+            "maskedPaths",
+            "readonlyPaths",
+            "uidMappings",
+            "gidMappings",
+            "cgroupsPath",
+            "rootfsPropagation",
+        ],
+    ),
+    ("/linux/resources", &["memory", "cpu", "pids", "blockIO", "hugepageLimits", "unified"]),
+];
+
 fn from_unknown(document: &Node, unknown: &Unknown) -> Problem {
-    let problem = Problem::from_text(Kind::Spec, &unknown.to_string());
-    place(document, problem)
+    let key = unknown.pointer.rsplit('/').next().unwrap_or_default();
+    let home = HOMES.iter().find(|(_, keys)| keys.contains(&key));
+    let bare = Unknown { nearest: unknown.nearest.filter(|_| home.is_none() || unknown.taken), ..unknown.clone() };
+    let problem = Problem::from_text(Kind::Spec, &bare.to_string());
+    place(
+        document,
+        match home {
+            Some((home, _)) => problem.hint(format!("it belongs in {home}")),
+            None => problem,
+        },
+    )
 }
 
 /// Puts right what an error points at.
