@@ -125,6 +125,7 @@ pub fn cases() -> Vec<Test> {
             .requires(Need::Root)
             .requires(Need::CgroupV2)
             .requires(Need::Controller("hugetlb")),
+        test("exec/a_label_without_its_module_is_refused", a_label_without_its_module).requires(Need::Hull),
         test("exec/many_in_a_row", many_in_a_row),
         test("exec/many_at_once", many_at_once),
     ];
@@ -1126,6 +1127,25 @@ fn where_init_has_gone(case: &mut Case) -> Result<()> {
     }
     ensure!(found == sub, "it is in {}, not where init is", found.display());
     Ok(())
+}
+
+fn a_label_without_its_module(case: &mut Case) -> Result<()> {
+    case.args(["sleep", "60"]).up()?;
+    let apparmor = kernel::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'));
+    let selinux = Path::new("/sys/fs/selinux/enforce").exists();
+    for (option, label, pointer) in [
+        // A profile that does not exist cannot be had where AppArmor is on.
+        ("--apparmor", "hull-nosuch", if apparmor { "hull-nosuch" } else { "/process/apparmorProfile" }),
+        ("--process-label", "system_u:system_r:svirt_lxc_net_t:s0:c124,c675", "/process/selinuxLabel"),
+    ] {
+        if option == "--process-label" && selinux {
+            continue;
+        }
+        let output = exec(case, &[option, label], &["echo", "ran"])?.status(255)?;
+        ensure!(output.stdout.is_empty(), "{option}: the program ran without its label");
+        output.stderr_has(pointer)?.one_sentence()?;
+    }
+    case.delete()
 }
 
 fn amount(default: u32, full: u32) -> u32 {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::cgroups::{v2_only, value};
@@ -22,6 +22,15 @@ pub fn cases() -> Vec<Test> {
         with(test("update/memory_and_swap_up_and_down", memory_and_swap_up_and_down), "memory")
             .requires(Need::SwapLimit)
             .peer("crun", "cannot lift both limits"),
+        with(
+            test(
+                "update/a_reservation_and_limits_of_the_kernels_memory",
+                a_reservation_and_limits_of_the_kernels_memory,
+            ),
+            "memory",
+        )
+        .requires(Need::Hull),
+        with(test("update/real_time", real_time), "cpu").requires(Need::CgroupV1),
         with(test("update/memory_below_its_use", memory_below_its_use), "memory").peer("*", "they have other words"),
         with(test("update/units", units), "memory").peer("crun", "takes no units"),
         with(test("update/cpuset", cpuset), "cpuset"),
@@ -249,7 +258,53 @@ fn mistakes_are_named(case: &mut Case) -> Result<()> {
 
 fn intel_rdt_needs_a_group(case: &mut Case) -> Result<()> {
     case.args(["sleep", "60"]).up()?;
-    case.verb(["update", "--l3-cache-schema", "L3:0=f", &case.id])?.refused()?.stderr_has("Intel RDT")?;
+    for (option, schema) in [("--l3-cache-schema", "L3:0=f"), ("--mem-bw-schema", "MB:0=20")] {
+        case.verb(["update", option, schema, &case.id])?.refused()?.stderr_has("Intel RDT")?;
+    }
+    case.delete()
+}
+
+/// --kernel-memory is taken, since scripts send it, and changes nothing; TCP buffers have a limit on v1 only.
+fn a_reservation_and_limits_of_the_kernels_memory(case: &mut Case) -> Result<()> {
+    case.set("/linux/resources/memory", json!({"limit": 100_663_296}));
+    let init = case.args(["sleep", "60"]).up()?;
+    case.verb(["update", "--memory-reservation", "48m", &case.id])?.ok()?;
+    let reserved = value(&init, "memory", "memory.soft_limit_in_bytes", "memory.low")?;
+    ensure!(reserved == "50331648", "the reservation is {reserved}");
+    case.verb(["update", "--kernel-memory", "16m", &case.id])?.ok()?;
+    ensure!(memory(&init)? == "100663296", "the limit became {}", memory(&init)?);
+    let path = kernel::cgroups(init.pid)?.remove("memory").map(|dir| dir.join("memory.kmem.tcp.limit_in_bytes"));
+    if let Some(path) = path.filter(|path| path.exists()) {
+        case.verb(["update", "--kernel-memory-tcp", "16m", &case.id])?.ok()?;
+        ensure!(kernel::read(&path)?.trim() == "16777216", "the limit of TCP buffers is {}", kernel::read(&path)?);
+    }
+    let reserved = value(&init, "memory", "memory.soft_limit_in_bytes", "memory.low")?;
+    ensure!(reserved == "50331648", "the reservation became {reserved}");
+    case.delete()
+}
+
+/// The kernel lets a cgroup have real-time only where its parent has some: what it answers is passed on, and no half stays.
+fn real_time(case: &mut Case) -> Result<()> {
+    let init = case.args(["sleep", "60"]).up()?;
+    let dir = kernel::cgroups(init.pid)?.remove("cpu").context("a cpu cgroup")?;
+    let read = |name: &str| kernel::read(dir.join(name)).map(|text| text.trim().to_owned());
+    let Ok(before) = read("cpu.rt_period_us") else {
+        // A kernel without RT_GROUP_SCHED.
+        case.verb(["update", "--cpu-rt-period", "500000", &case.id])?.refused()?.stderr_has("cpu.rt_period_us")?;
+        return case.delete();
+    };
+    let period = if before == "500000" { "400000" } else { "500000" };
+    case.verb(["update", "--cpu-rt-period", period, &case.id])?.ok()?;
+    ensure!(read("cpu.rt_period_us")? == period, "the period is {}", read("cpu.rt_period_us")?);
+    let output = case.verb(["update", "--cpu-rt-runtime", "1000", &case.id])?;
+    let runtime = read("cpu.rt_runtime_us")?;
+    match output.status {
+        0 => ensure!(runtime == "1000", "the runtime is {runtime}"),
+        _ => {
+            output.refused()?.stderr_has("cpu.rt_runtime_us")?;
+            ensure!(runtime == "0", "the runtime became {runtime}");
+        }
+    }
     case.delete()
 }
 
