@@ -54,13 +54,8 @@ impl Resctrl {
         )?;
         let Some(mount) = Resctrl::mount_point(&table) else { return Ok(None) };
         let subject = || format!("list the classes of {}", crate::error::show(&mount));
-        let mut classes = Vec::new();
-        for entry in std::fs::read_dir(&mount).err_at(Step::Resctrl, "open", subject)? {
-            let entry = entry.err_at(Step::Resctrl, "getdents64", subject)?;
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                classes.extend(entry.file_name().into_string());
-            }
-        }
+        let names = crate::sys::listing::names(&mount).err_at(Step::Resctrl, "getdents64", subject)?;
+        let classes = names.into_iter().filter(|(_, kind)| kind.is_dir()).map(|(name, _)| name).collect();
         Ok(Some(Resctrl { mount, classes }))
     }
 

@@ -287,7 +287,7 @@ fn connect(place: &Place, deadline: Instant) -> rustix::io::Result<OwnedFd> {
     loop {
         match rustix::net::connect(&socket, &address) {
             // The queue of a bus that is busy, or dead, is full.
-            Err(Errno::AGAIN) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+            Err(Errno::AGAIN) if Instant::now() < deadline => crate::sys::process::sleep(Duration::from_millis(10)),
             Err(Errno::INTR) => {}
             result => return result.map(|()| socket),
         }

@@ -100,7 +100,7 @@ fn freeze_one(directory: &Directory, on: bool, patience: Duration) -> Result<()>
             let hint = if on { "a process hangs in the kernel" } else { "a cgroup above it is frozen" };
             return Err(Error::host(Step::Cgroup, what).hint(hint));
         }
-        std::thread::sleep(pause);
+        crate::sys::process::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
     }
 }

@@ -312,7 +312,7 @@ impl Handle {
                         if tree.has_processes() {
                             self.kill()?;
                         }
-                        std::thread::sleep(pause);
+                        crate::sys::process::sleep(pause);
                         pause = (pause * 2).min(Duration::from_millis(50));
                     }
                     Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use super::{Done, json};
 use crate::error::{ErrAt, Error, Result, Step};
@@ -33,19 +33,8 @@ fn table(pids: &[i32], options: Vec<OsString>) -> Result<String> {
     let options = if options.is_empty() { vec!["-ef".into()] } else { options };
     // The width of a terminal must not cut lines that a script reads.
     let mut command = Command::new(program);
-    command
-        .args(&options)
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("COLUMNS", "4096")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let output = crate::sys::spawn::spawn(&mut command).and_then(std::process::Child::wait_with_output).err_at(
-        Step::State,
-        "execve",
-        || format!("run {program}"),
-    )?;
+    command.args(&options).env_clear().env("PATH", "/usr/bin:/bin").env("COLUMNS", "4096");
+    let output = crate::sys::spawn::output(&mut command).err_at(Step::State, "execve", || format!("run {program}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason given").trim();

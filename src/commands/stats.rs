@@ -40,7 +40,7 @@ fn table(globals: &Globals, ids: &[String], interval: Duration, stream: bool) ->
     let mut before = Samples::take(globals, ids)?;
     let mut wait = FIRST.min(interval);
     loop {
-        std::thread::sleep(wait);
+        crate::sys::process::sleep(wait);
         let now = Samples::take(globals, ids)?;
         let text = render(&before, &now);
         if !stream {

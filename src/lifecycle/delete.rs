@@ -117,9 +117,9 @@ fn kill_init(state: &State) -> Result<()> {
 fn unreaped(init: i32) -> Vec<String> {
     let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let Some(own) = namespace(init) else { return Vec::new() };
-    let numbers = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = crate::sys::listing::processes().unwrap_or_default();
     numbers
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .into_iter()
         .filter(|&pid| pid != init && namespace(pid).is_some_and(|other| other == own))
         .filter_map(|pid| {
             let parent = process::parent_of_zombie(pid)?;

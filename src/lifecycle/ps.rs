@@ -8,6 +8,7 @@ use super::process::{Process, parent_of};
 use super::state::StateDir;
 use crate::cgroup::Handle;
 use crate::error::{ErrAt, Result, Step};
+use crate::sys::listing;
 
 /// Every process in the container's cgroups and below; without a cgroup, what runs in its pid namespace or descends
 /// from its init. Empty when it has stopped.
@@ -34,8 +35,7 @@ fn relatives(init: Process, own_pid_namespace: bool) -> Result<Vec<i32>> {
     let mut family = BTreeSet::new();
     family.insert(init.pid);
     let mut parents = BTreeMap::new();
-    for entry in std::fs::read_dir("/proc").err_at(Step::State, "open", || "list the processes in /proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+    for pid in listing::processes().err_at(Step::State, "getdents64", || "list the processes in /proc")? {
         if let Some(parent) = parent_of(pid) {
             parents.insert(pid, parent);
         }

@@ -295,7 +295,9 @@ impl StateDir {
             match flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
                 Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    crate::sys::process::sleep(Duration::from_millis(2))
+                }
                 Err(errno @ Errno::WOULDBLOCK) => {
                     return Err(Error::call(Step::State, "flock", errno, subject()).hint(self.holder()));
                 }
@@ -500,18 +502,12 @@ pub fn summary(root: &Path, id: &str) -> Result<Summary> {
 
 /// The names of all containers beneath `root`, in order.
 pub fn ids(root: &Path) -> Result<Vec<String>> {
-    let subject = || format!("list {}", show(root));
-    let entries = match std::fs::read_dir(root) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e).err_at(Step::State, "open", subject),
+    let mut ids: Vec<_> = match crate::sys::listing::names(root) {
+        Err(Errno::NOENT) => return Ok(Vec::new()),
+        names => names.err_at(Step::State, "getdents64", || format!("list {}", show(root)))?,
     };
-    let mut ids = Vec::new();
-    for entry in entries {
-        ids.extend(entry.err_at(Step::State, "getdents64", subject)?.file_name().into_string().ok());
-    }
-    ids.sort_unstable();
-    Ok(ids)
+    ids.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(ids.into_iter().map(|(id, _)| id).collect())
 }
 
 /// All containers beneath `root`, by name. One whose state cannot be read is listed as stopped, so that it can be seen

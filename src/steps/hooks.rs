@@ -234,7 +234,7 @@ pub fn wait_end(pidfd: &OwnedFd, limit: Duration) -> rustix::io::Result<bool> {
             if Instant::now() > deadline {
                 return Ok(false);
             }
-            std::thread::sleep(Duration::from_millis(1));
+            crate::sys::process::sleep(Duration::from_millis(1));
         }
         return Ok(true);
     }

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
@@ -67,12 +67,11 @@ fn helper(name: &str, file: &str, pid: i32, map: &[IdMap]) -> Result<()> {
             .hint(format!("it is in none of {}; Debian's package is uidmap", HELPER_DIRS.join(", "))));
     };
     let mut command = Command::new(path);
-    command.arg(pid.to_string()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.arg(pid.to_string());
     for line in map {
         command.args([line.container.to_string(), line.host.to_string(), line.size.to_string()]);
     }
-    let child = crate::sys::spawn::spawn(&mut command).err_at(Step::IdMap, "execve", subject)?;
-    let output = child.wait_with_output().err_at(Step::IdMap, "wait4", subject)?;
+    let output = crate::sys::spawn::output(&mut command).err_at(Step::IdMap, "execve", subject)?;
     if output.status.success() {
         return Ok(());
     }

@@ -7,6 +7,7 @@ pub mod clone;
 pub mod exe;
 pub mod keyring;
 pub mod landlock;
+pub mod listing;
 pub mod mount;
 pub mod namespace;
 pub mod net;

@@ -197,6 +197,15 @@ pub fn replace_standard(fd: BorrowedFd<'_>, target: i32) -> io::Result<()> {
     check(unsafe { libc::dup2(fd.as_raw_fd(), target) }.into())
 }
 
+/// Sleeps, more or less. std's own ends the program where the call fails; who waits here asks again, until a deadline.
+pub fn sleep(duration: std::time::Duration) {
+    let request = rustix::thread::Timespec {
+        tv_sec: duration.as_secs().min(i64::MAX as u64) as i64,
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    };
+    let _ = rustix::thread::nanosleep(&request);
+}
+
 /// memfd_create(2), of one page that cannot shrink: for [`super::shared::SharedPage`].
 pub fn memfd_page(name: &std::ffi::CStr) -> io::Result<OwnedFd> {
     // SAFETY: the name is a terminated string.

@@ -59,16 +59,12 @@ pub fn read(resctrl: &Path, group: &str) -> Rdt {
         mem_bw_schema: lines(&schemata, "MB"),
         ..Rdt::default()
     };
-    let mut domains: Vec<_> = std::fs::read_dir(directory.join("mon_data"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("mon_L3_")))
-        .collect();
-    domains.sort_unstable();
-    for domain in domains {
-        let value = |file: &str| std::fs::read_to_string(domain.join(file)).ok()?.trim().parse().ok();
+    let monitored = directory.join("mon_data");
+    let mut domains = crate::sys::listing::names(&monitored).unwrap_or_default();
+    domains.retain(|(name, _)| name.starts_with("mon_L3_"));
+    domains.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    for (domain, _) in domains {
+        let value = |file: &str| std::fs::read_to_string(monitored.join(&domain).join(file)).ok()?.trim().parse().ok();
         if let Some(llc_occupancy) = value("llc_occupancy") {
             rdt.cmt_stats.push(Occupancy { llc_occupancy });
         }
