@@ -124,7 +124,14 @@ fn few_descriptors(case: &mut Case) -> Result<()> {
         case.before.clear();
         case.status_is(status).with_context(when)?;
         case.before.clone_from(&limited);
-        for verb in [vec!["state", &case.id], vec!["list"], vec!["exec", &case.id, "true"], vec!["pause", &case.id]] {
+        let listed = case.verb(["list"])?;
+        let (listing, listed) = (listed.stdout.clone(), ok_or_says(listed, too_many).with_context(when)?);
+        ensure!(
+            !listed || (listing.contains(&case.id) && listing.contains(status)),
+            "{limit} descriptors: {listing:?}"
+        );
+        ensure!(listed || limit < 20, "20 descriptors are not enough for list");
+        for verb in [vec!["state", &case.id], vec!["exec", &case.id, "true"], vec!["pause", &case.id]] {
             let done = ok_or_says(
                 case.verb(&verb)?,
                 &["(EMFILE)", "a created container", "container not running", "no cgroup with a freezer"],

@@ -510,19 +510,35 @@ pub fn ids(root: &Path) -> Result<Vec<String>> {
     Ok(ids.into_iter().map(|(id, _)| id).collect())
 }
 
-/// All containers beneath `root`, by name. One whose state cannot be read is listed as stopped, so that it can be seen
-/// and removed.
+/// All containers beneath `root`, by name. One whose state is broken is listed as stopped, so that it can be seen and
+/// removed; where it only cannot be read now nothing is listed, since it may be running.
 pub fn list(root: &Path) -> Result<Vec<Summary>> {
     let mut containers = Vec::new();
     for id in ids(root)? {
-        let Ok(dir) = StateDir::open(root, &id) else { continue };
-        let state = dir.load().unwrap_or_else(|error| {
-            crate::log::warn(error.to_string());
-            None
+        let mut is_there = false;
+        let state = StateDir::open(root, &id).and_then(|dir| {
+            is_there = true;
+            dir.load()
         });
+        let state = match state {
+            Ok(state) => state,
+            Err(error) if error.errno.is_some_and(passes) => return Err(error),
+            Err(error) if is_there => {
+                crate::log::warn(error.to_string());
+                None
+            }
+            // It has gone meanwhile, or is no directory.
+            Err(_) => continue,
+        };
         containers.push(summarize(&id, state)?);
     }
     Ok(containers)
+}
+
+/// Errors that say nothing about the file.
+pub fn passes(errno: i32) -> bool {
+    use libc::{EBUSY, EINTR, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, ENOSYS, EPERM};
+    [EBUSY, EINTR, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, ENOSYS, EPERM].contains(&errno)
 }
 
 fn summarize(id: &str, state: Option<State>) -> Result<Summary> {
