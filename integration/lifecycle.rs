@@ -31,6 +31,11 @@ pub fn cases() -> Vec<Test> {
         test("lifecycle/output_goes_to_log_files", output_goes_to_log_files),
         test("lifecycle/one_line_removes_all", one_line_removes_all),
         test("lifecycle/a_broken_state_is_said_and_removed", a_broken_state_is_said_and_removed).requires(Need::Hull),
+        test(
+            "lifecycle/a_running_container_with_a_broken_state_is_ended",
+            a_running_container_with_a_broken_state_is_ended,
+        )
+        .requires(Need::Hull),
         test("lifecycle/an_empty_list_prints_null", an_empty_list_prints_null).peer("crun", "prints []"),
         test("lifecycle/delete_of_a_running_container_is_refused", delete_of_a_running_container_is_refused),
         test("lifecycle/delete_force_kills", delete_force_kills),
@@ -503,11 +508,48 @@ fn a_broken_state_is_said_and_removed(case: &mut Case) -> Result<()> {
     fs::write(&file, &whole)?;
     case.status_is("stopped")?;
     fs::write(&file, &whole[..whole.len() / 2])?;
-    case.verb(["delete", "--force", &case.id])?.ok()?.stderr_has("what of it runs")?;
+    case.verb(["delete", "--force", &case.id])?.ok()?.stderr_has("state.json")?;
     ensure!(!case.root().join(&case.id).exists(), "the state is still there");
     case.verb(["delete", "--force", &other])?.ok().map(drop)?;
-    for dir in kernel::cgroups_named(&case.id) {
-        fs::remove_dir(dir)?;
+    ensure!(kernel::cgroups_named(&case.id).is_empty(), "a cgroup is left");
+    Ok(())
+}
+
+/// The copy of config.json leads to the cgroups, and they to what runs; nothing else does.
+fn a_running_container_with_a_broken_state_is_ended(case: &mut Case) -> Result<()> {
+    case.set(
+        "/hooks",
+        json!({"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", "cat >$OUT"], "env":
+        [format!("OUT={}", case.dir.join("poststop").display()), "PATH=/bin:/usr/bin".to_owned()]}]}),
+    );
+    case.args(["sleep", "60"]);
+    let state = case.root().join(&case.id);
+    for copy in [true, false] {
+        let init = case.up()?;
+        fs::write(state.join("state.json"), "{")?;
+        if !copy {
+            fs::write(state.join("config.json"), "{")?;
+        }
+        let found = copy && !kernel::cgroups_named(&case.id).is_empty();
+        let output = case.verb(["delete", "--force", &case.id])?.ok()?.one_sentence()?;
+        ensure!(!state.exists(), "the state is still there");
+        if found {
+            output.stderr_has("its cgroups are taken from the copy of config.json")?;
+            kernel::eventually("the program has gone", || !kernel::alive(init.pid))?;
+            ensure!(kernel::read(case.dir.join("poststop"))?.contains(&case.id), "the poststop hook has not run");
+        } else {
+            output.stderr_has("what of it runs, and its cgroup, is not known and stays")?;
+            ensure!(kernel::alive(init.pid), "it has ended what it did not know");
+            rustix::process::kill_process(
+                rustix::process::Pid::from_raw(init.pid).context("a pid")?,
+                rustix::process::Signal::KILL,
+            )?;
+            init.wait()?;
+            for dir in kernel::cgroups_named(&case.id) {
+                fs::remove_dir(dir)?;
+            }
+        }
+        ensure!(kernel::cgroups_named(&case.id).is_empty(), "a cgroup is left");
     }
     Ok(())
 }

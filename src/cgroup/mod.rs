@@ -102,6 +102,11 @@ impl Handle {
         Ok(Handle { trees, forgiving: false, unit: saved.unit.clone() })
     }
 
+    /// Whether any is left.
+    pub fn is_there(&self) -> bool {
+        !self.trees.is_empty()
+    }
+
     /// The directory for CLONE_INTO_CGROUP.
     pub fn clone_into(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.trees.iter().find(|tree| tree.v2).map(Directory::fd)

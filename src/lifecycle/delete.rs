@@ -8,11 +8,14 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::Globals;
+use super::create::intent;
 use super::process;
-use super::state::{Stage, State, StateDir, Status};
+use super::state::{Stage, State, StateDir, Status, passes};
 use crate::cgroup::Handle;
 use crate::error::{ErrAt, Error, Result, Step};
+use crate::host::HostFacts;
 use crate::plan::hooks::Hooks;
+use crate::plan::{Options, Plan};
 use crate::spec::load;
 use crate::steps::hooks;
 use crate::steps::intel_rdt::Saved;
@@ -37,8 +40,12 @@ pub fn delete(globals: &Globals, id: &str, force: bool) -> Result<()> {
         // It may be whole, and the container running: it can be read later.
         Err(error) if error.errno.is_some_and(passes) => return Err(error),
         Err(error) if force => {
-            crate::log::warn(format!("{error}; what of it runs, and its cgroup, is not known and stays"));
-            return dir.remove();
+            let Ok(Some(state)) = from_config(globals, &dir, id) else {
+                crate::log::warn(format!("{error}; what of it runs, and its cgroup, is not known and stays"));
+                return dir.remove();
+            };
+            crate::log::warn(format!("{error}; its cgroups are taken from the copy of config.json"));
+            return remove(&dir, &state, force);
         }
         Err(error) => return Err(error),
     };
@@ -54,10 +61,27 @@ pub fn delete(globals: &Globals, id: &str, force: bool) -> Result<()> {
     remove(&dir, &state, force)
 }
 
-/// Errors that say nothing about the file.
-fn passes(errno: i32) -> bool {
-    use libc::{EBUSY, EINTR, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, ENOSYS, EPERM};
-    [EBUSY, EINTR, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, ENOSYS, EPERM].contains(&errno)
+/// What state.json would say of the cgroups and the hooks: the copy of config.json leads to the same plan. None where it leads
+/// to no cgroup that is there, or to one that is not the container's alone.
+fn from_config(globals: &Globals, dir: &StateDir, id: &str) -> Result<Option<State>> {
+    let text = dir.load_config()?;
+    let (spec, _) = load::parse(&text)?;
+    let facts = HostFacts::probe_for(&spec, globals.cgroup_manager)?;
+    let options = Options {
+        id: id.to_owned(),
+        console_socket: spec.process.as_ref().is_some_and(|process| process.terminal),
+        detached: true,
+        cgroup_manager: globals.cgroup_manager,
+        rootless: globals.rootless,
+        ..Options::default()
+    };
+    let plan = Plan::new(&spec, &facts, &options)?;
+    let mut state = State::creating(id, intent(&plan))?;
+    // The bundle is not known, and a root may lie in it: what was mounted on the host stays.
+    state.host_mounts = false;
+    let cgroup = Handle::open(&state.cgroup)?;
+    let own = std::process::id().cast_signed();
+    Ok((cgroup.is_there() && !cgroup.pids()?.contains(&own)).then_some(state))
 }
 
 /// Kills what is left, removes the cgroup and the mounts, runs the poststop hooks, and last the state itself. Hooks that
