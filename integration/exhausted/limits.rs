@@ -29,6 +29,11 @@ pub fn cases() -> Vec<Test> {
             .requires(Need::Root)
             .requires(Need::CgroupV1)
             .requires(Need::Controller("memory")),
+        test("exhausted/the_containers_memory_without_a_killer", memory_without_a_killer)
+            .requires(Need::Root)
+            .requires(Need::CgroupV1)
+            .requires(Need::Controller("memory"))
+            .requires(Need::Hull),
         test("exhausted/few_descriptors", few_descriptors).requires(Need::Hull),
     ]
 }
@@ -95,6 +100,27 @@ fn callers_memory(case: &mut Case) -> Result<()> {
         nothing_left(case, &format!("{kilobytes} KiB for setup"))?;
     }
     ensure!(ends.contains(&137) && ends.contains(&0), "create was never killed, or always: {ends:?}");
+    Ok(())
+}
+
+/// Where nothing may be killed calls fail instead, and the sentence names the limit.
+fn memory_without_a_killer(case: &mut Case) -> Result<()> {
+    case.args(["sleep", "60"]);
+    let mut refused = 0;
+    for kilobytes in [112, 128, 144, 160, 192] {
+        case.set("/linux/resources/memory", json!({"limit": kilobytes << 10, "disableOOMKiller": true}));
+        let output = case.try_create(&[])?;
+        if output.status != 0 {
+            let output = output.refused()?.one_sentence()?;
+            // Or the limit came after init had more.
+            ok_or_says(output, &["the memory limit of its cgroup is met", "bytes are in use"])
+                .with_context(|| format!("{kilobytes} KiB"))?;
+            refused += 1;
+        }
+        case.delete()?;
+        nothing_left(case, &format!("{kilobytes} KiB without a killer"))?;
+    }
+    ensure!(refused > 0, "init never wanted for memory");
     Ok(())
 }
 

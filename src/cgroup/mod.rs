@@ -286,6 +286,31 @@ impl Handle {
         })
     }
 
+    /// Whether the memory limit was met, with or without a kill.
+    pub fn met_limit(&self) -> bool {
+        self.trees.iter().any(|tree| {
+            if tree.v2 {
+                let text = tree.read("memory.events").unwrap_or_default();
+                text.lines().filter_map(|line| line.strip_prefix("max ")).any(|times| times != "0")
+            } else {
+                tree.controllers.iter().any(|name| name == "memory") && tree.number("memory.failcnt") > Some(0)
+            }
+        })
+    }
+
+    /// An error with the memory limit as its hint, where that explains it: it killed, or a call failed for want of memory,
+    /// or a process left without a word and not by a signal from outside.
+    pub fn explain(&self, error: Error, without_a_word: bool) -> Error {
+        if without_a_word && self.oom_kills() > Some(0) {
+            error.hint(NO_MEMORY)
+        } else if (without_a_word || (error.is(Errno::NOMEM) && error.hint.is_none())) && self.met_limit() {
+            let others = error.hint.as_ref().map_or(String::new(), |others| format!("{others}; "));
+            error.hint(format!("{others}{MET_LIMIT}"))
+        } else {
+            error
+        }
+    }
+
     /// Whether processes wait for memory, since the limit is met and may not kill (v1, disableOOMKiller).
     pub fn waits_for_memory(&self) -> bool {
         let memory = self.trees.iter().find(|tree| !tree.v2 && tree.controllers.iter().any(|name| name == "memory"));
@@ -338,6 +363,9 @@ impl Handle {
 
 /// How a death by the memory limit is said.
 pub const NO_MEMORY: &str = "killed by the memory limit of its cgroup (out of memory)";
+
+/// And what is likely where it has killed nobody: calls fail with ENOMEM, or the error itself cannot be sent.
+pub const MET_LIMIT: &str = "the memory limit of its cgroup is met";
 
 /// And a wait that it never ends.
 pub const NO_KILLER: &str = "the memory limit of its cgroup is met, and disableOOMKiller forbids to end it";

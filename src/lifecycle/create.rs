@@ -789,7 +789,7 @@ fn expect(channel: &Channel, undo: &Undo<'_>) -> Result<(Sync, Vec<OwnedFd>)> {
             Ok(None) => return Err(undo.how_init_died()),
             // Hooks and mounts may take their time.
             Err(error) if sync::timed_out(&error) => undo.why_init_hangs().map_or(Ok(()), Err)?,
-            Err(error) => return Err(error),
+            Err(error) => return Err(undo.cgroup().explain(error, false)),
         }
     }
 }
@@ -849,10 +849,14 @@ impl Undo<'_> {
         let Some(child) = &self.child else { return sync::out_of_order() };
         let how = super::spawn::how_it_ended(child);
         let error = Error::host(Step::Sync, format!("init {how} before the container was created"));
-        match self.cgroup.as_ref().and_then(Handle::oom_kills) {
-            Some(kills) if kills > 0 => error.hint(cgroup::NO_MEMORY),
-            _ if how.ends_with("signal 31") => error.hint("the seccomp profile forbids a call that init still needs"),
-            _ => error,
+        if how.ends_with("signal 31") {
+            return error.hint("the seccomp profile forbids a call that init still needs");
+        }
+        match &self.cgroup {
+            // From outside, unless the limit has killed.
+            Some(cgroup) if how.ends_with("signal 9") && cgroup.oom_kills().is_none_or(|kills| kills == 0) => error,
+            Some(cgroup) => cgroup.explain(error, true),
+            None => error,
         }
     }
 }

@@ -18,7 +18,7 @@ use super::record::Recorder;
 use super::sdnotify::Waiting;
 use super::state::{State, StateDir, Status};
 use super::sync::{recv_packet, send_packet};
-use crate::cgroup;
+use crate::cgroup::Handle;
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::hooks::Hooks;
 use crate::spec::load;
@@ -70,7 +70,10 @@ fn start_locked(globals: &Globals, id: &str) -> Result<()> {
     trace::step("let init go, wait for its execve");
     release(&dir, init, &pidfd, None).map_err(|error| {
         let died = error.step == Step::Exec && error.errno.is_none();
-        if died && cgroup::had_no_memory(&state.cgroup) { error.hint(cgroup::NO_MEMORY) } else { error }
+        match Handle::open(&state.cgroup) {
+            Ok(cgroup) => cgroup.explain(error, died),
+            Err(_) => error,
+        }
     })?;
     let _ = dir.remove_socket();
     trace::step("poststart hooks");
