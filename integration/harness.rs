@@ -693,6 +693,11 @@ pub struct Output {
 }
 
 impl Output {
+    /// What is in this command's stderr by now: a container that it left writes there, too.
+    pub fn stderr_by_now(&self) -> Result<String> {
+        kernel::read(self.out.with_extension("err"))
+    }
+
     /// The container whose output goes to this command's.
     pub fn init(self, pid: i32) -> Init {
         Init { pid, out: self.out }

@@ -24,6 +24,10 @@ pub fn cases() -> Vec<Test> {
         test("seccomp/an_old_profile_without_no_new_privs", an_old_profile_without_no_new_privs)
             .requires(Need::Root)
             .peer("crun", "gives the hook the status starting"),
+        // Peers' init does not wait under the filter.
+        test("seccomp/start_tells_what_init_lacks", start_tells_what_init_lacks)
+            .requires(Need::Root)
+            .requires(Need::Hull),
         test("seccomp/may_deny_getcwd", may_deny_getcwd).requires(Need::Root).peer("runc", "needs it under the filter"),
         test("seccomp/every_operator", every_operator),
         test("seccomp/an_index_twice_is_two_rules", an_index_twice_is_two_rules),
@@ -200,6 +204,36 @@ fn an_old_profile_without_no_new_privs(case: &mut Case) -> Result<()> {
     ensure!(output.stdout.starts_with("4\n"), "descriptors are left open: {:?}", output.stdout);
     case.set("/hooks/startContainer", json!([{"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}]));
     case.run()?.refused()?.stderr_has("exit status 3").map(drop)
+}
+
+/// What the filter takes from init while it waits: `start` tells it, or, where init cannot reach it either, the stderr that
+/// create was given.
+fn start_tells_what_init_lacks(case: &mut Case) -> Result<()> {
+    case.set("/process/noNewPrivileges", json!(false)).args(["true"]);
+    profile(case, json!([{"names": ["mmap"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]));
+    case.create()?;
+    let output = case.verb(["start", &case.id])?.refused()?.one_sentence()?;
+    output.stderr_has("share a page with start")?.stderr_has("mmap")?.stderr_has("(EPERM)")?;
+    case.delete()?;
+
+    profile(case, json!([{"names": ["accept4"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]));
+    let log = case.dir.join("log");
+    for with_log in [false, true] {
+        case.write_config()?;
+        let bundle = case.bundle();
+        let mut create = Vec::new();
+        if with_log {
+            create.extend(["--log".to_owned(), log.display().to_string()]);
+        }
+        create.extend(["create".to_owned(), "--bundle".to_owned(), bundle.display().to_string(), case.id.clone()]);
+        let created = case.verb(&create)?.ok()?;
+        case.verb(["start", &case.id])?.refused()?.one_sentence()?.stderr_has("the seccomp profile forbids a call")?;
+        // create had nothing to log: what the log's path names is the container's by then.
+        let said = created.stderr_by_now()?;
+        ensure!(said.contains("accept4") && said.contains("(EPERM)"), "init said {said:?}");
+        case.delete()?;
+    }
+    Ok(())
 }
 
 fn may_deny_getcwd(case: &mut Case) -> Result<()> {

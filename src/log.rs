@@ -126,6 +126,18 @@ pub fn report(error: &Error) {
     }
 }
 
+/// The last error of an init that nobody listens to any more: to the log if it is open, since what a path names is the
+/// container's by now, else to stderr, which is its program's.
+pub fn last_words(error: &Error) {
+    let closed =
+        LOGGER.with_borrow(|logger| logger.options.file.is_some() && !matches!(logger.target, Target::File(_)));
+    if closed {
+        to_stderr(&format!("hull: {error}\n"));
+    } else {
+        record(Level::Error, error, Some(error.step.code()));
+    }
+}
+
 fn record(level: Level, message: &dyn Display, code: Option<&str>) {
     LOGGER.with_borrow_mut(|logger| logger.record(level, message, code));
 }

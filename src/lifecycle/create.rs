@@ -35,8 +35,8 @@ use rustix::process::{WaitIdOptions, waitid};
 use super::foreground::Stdio;
 use super::process::Process;
 use super::state::{Intent, NOTIFY_DIRECTORY, Stage, State, StateDir, Status};
-use super::sync::{self, Channel, Sync, pair, recv_packet};
-use super::{CreateOptions, Globals, engine, sdnotify};
+use super::sync::{self, Channel, Sync, pair, recv_packet, send_packet};
+use super::{CreateOptions, Globals, engine, sdnotify, start};
 use crate::cgroup::{self, Handle};
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::host::HostFacts;
@@ -306,6 +306,8 @@ struct InitEnds<'p> {
 /// Whom init tells what went wrong: setup until "created", then the `start` that asked for the program.
 enum Listener {
     Setup(Channel),
+    /// `create` has returned, and no `start` has come.
+    Log,
     /// The connection stays open until the page is written: its end makes `start` look there.
     Start(SharedPage, OwnedFd),
     Nobody,
@@ -332,7 +334,8 @@ fn init(prepared: &Prepared, ends: InitEnds<'_>) -> ! {
         Listener::Setup(channel) => {
             let _ = channel.send(&Sync::Failed(Box::new(error)), &[]);
         }
-        Listener::Start(page, _connection) => page.store(&serde_json::to_vec(&error).unwrap_or_default()),
+        Listener::Log => crate::log::last_words(&error),
+        Listener::Start(page, _connection) => page.store(&sync::packed(&error, crate::sys::shared::ROOM)),
         Listener::Nobody => {}
     }
     exit_now(1)
@@ -513,11 +516,13 @@ fn init_steps(
     let fds: Vec<_> = handed_on.iter().map(AsFd::as_fd).collect();
     channel.send(&Sync::Ready, &fds)?;
     drop(handed_on);
-    let start = wait_for_start(channel, &listener)?;
-    let Some(start) = start else {
+    // A setup that dies before "created" never leaves an init behind.
+    let Some((Sync::Created, _)) = channel.recv()? else {
         *who = Listener::Nobody;
         return Err(sync::setup_gone());
     };
+    *who = Listener::Log;
+    let start = wait_for_start(&listener)?;
     drop(listener);
 
     // ── `hull start` is there, and wants to know what becomes of the execve.
@@ -719,11 +724,9 @@ struct Start {
     connection: OwnedFd,
 }
 
-/// Waits for `start`, and for "created" from setup until that has come: a setup that dies before never leaves an init
-/// behind. None: setup has gone without it.
-fn wait_for_start(channel: &Channel, listener: &OwnedFd) -> Result<Option<Start>> {
+/// Waits for `start`.
+fn wait_for_start(listener: &OwnedFd) -> Result<Start> {
     use rustix::event::{PollFd, PollFlags, poll};
-    let Some((Sync::Created, _)) = channel.recv()? else { return Ok(None) };
     loop {
         let mut fds = [PollFd::new(listener, PollFlags::IN)];
         match poll(&mut fds, None) {
@@ -737,15 +740,22 @@ fn wait_for_start(channel: &Channel, listener: &OwnedFd) -> Result<Option<Start>
             Err(errno) => return Err(Error::call(Step::Sync, "accept4", errno, "wait for start")),
         };
         let (mut fds, mut byte) = (Vec::new(), [0u8; 8]);
-        // A start that died before it said anything is no start.
-        if recv_packet(connection.as_fd(), &mut byte, &mut fds)? == 0 || fds.is_empty() {
-            continue;
-        }
-        let outcome =
-            SharedPage::map(fds.remove(0).as_fd()).err_at(Step::Sync, "mmap", || "share a page with start")?;
-        // A start that gave up while this process was stopped is none either.
-        if outcome.claim() {
-            return Ok(Some(Start { outcome, trace: fds.pop(), connection }));
+        let outcome = recv_packet(connection.as_fd(), &mut byte, &mut fds).and_then(|_| {
+            // A start that died before it said anything is no start.
+            let Some(page) = fds.first() else { return Ok(None) };
+            SharedPage::map(page.as_fd()).err_at(Step::Sync, "mmap", || "share a page with start").map(Some)
+        });
+        match outcome {
+            // A start that gave up while this process was stopped is none either.
+            Ok(Some(outcome)) if outcome.claim() => {
+                return Ok(Start { outcome, trace: fds.drain(1..).next(), connection });
+            }
+            Ok(_) => {}
+            Err(error) => {
+                // Without a page the connection itself says it.
+                let _ = send_packet(connection.as_fd(), &sync::packed(&error, start::LAST_WORDS), &[]);
+                return Err(error);
+            }
         }
     }
 }

@@ -28,6 +28,8 @@ use crate::trace::{self, Side};
 
 /// How long init may be silent before it is asked whether it is stopped.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest error that init sends without a page.
+pub const LAST_WORDS: usize = crate::sys::shared::ROOM;
 
 /// Starts the program of a created container; an error of its execve comes back here.
 pub fn start(globals: &Globals, id: &str) -> Result<()> {
@@ -100,7 +102,11 @@ pub fn release(dir: &StateDir, init: Process, pidfd: &OwnedFd, mut recorder: Opt
     let connection = connect(dir)?;
     let trace = trace::descriptor();
     let fds: Vec<_> = [Some(memfd.as_fd()), trace.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
-    send_packet(connection.as_fd(), b"start", &fds)?;
+    match send_packet(connection.as_fd(), b"start", &fds) {
+        // init has gone meanwhile: what comes below says more.
+        Err(error) if error.is(Errno::PIPE) || error.is(Errno::CONNRESET) => {}
+        sent => drop(sent?),
+    }
 
     // init's death ends the connection too, so this wait always ends; startContainer hooks may take their time.
     let patience = to_timespec(PATIENCE);
@@ -149,9 +155,18 @@ pub fn release(dir: &StateDir, init: Process, pidfd: &OwnedFd, mut recorder: Opt
         // It cannot be looked at, say for want of a descriptor: the connection ended, init did not.
         Err(_) if page.is_executing() && !has_ended(pidfd) => Ok(()),
         Err(error) => Err(error),
-        Ok(_) => Err(Error::host(Step::Exec, "init died before it could execute the program")
-            .hint("killed from outside, or the seccomp profile forbids a call that it needs")),
+        Ok(_) => Err(last_words(&connection).unwrap_or_else(|| {
+            Error::host(Step::Exec, "init died before it could execute the program")
+                .hint("killed from outside, or the seccomp profile forbids a call that it needs")
+        })),
     }
+}
+
+/// What init said that could not even share the page.
+fn last_words(connection: &OwnedFd) -> Option<Error> {
+    let mut said = [0; LAST_WORDS];
+    let length = recv_packet(connection.as_fd(), &mut said, &mut Vec::new()).ok()?;
+    serde_json::from_slice(said.get(..length)?).ok()
 }
 
 fn connect(dir: &StateDir) -> Result<OwnedFd> {
