@@ -308,14 +308,22 @@ fn cgroup_of_exec(case: &mut Case) -> Result<()> {
     for dir in kernel::cgroups(pid)?.values() {
         let (Some(parent), true) = (dir.parent(), dir.ends_with(&case.id)) else { continue };
         if fs::create_dir(parent.join(&name)).is_ok() {
+            // v1's cpuset takes nobody before it has processors and memory.
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                let _ = fs::read(dir.join(file)).and_then(|text| fs::write(parent.join(&name).join(file), text));
+            }
             made.push(parent.join(&name));
         }
     }
+    let within = exec(case, &[], &["cat", "/proc/self/cgroup"])?.ok()?.stdout;
     let up = format!("../{name}");
     let mut verdict = Ok(());
     for path in [up.as_str(), "..", "../..", "/../..", "nosuch/../../", &format!("/{up}")] {
         let output = exec(case, &["--cgroup", path], &["cat", "/proc/self/cgroup"])?;
-        let outside = output.stdout.lines().any(|line| line.contains("-suffix") || line.contains("/../"));
+        // The namespace of the container's cgroup shows what is above as `..`; without one a path is whole.
+        let outside = output.stdout.lines().any(|line| {
+            line.contains("-suffix") || line.contains("/..") || !within.lines().any(|own| line.starts_with(own))
+        });
         if output.status == 0 && outside {
             verdict = escaped(format!("exec --cgroup {path} ran in {:?}", output.stdout));
         }
