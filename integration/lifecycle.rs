@@ -65,6 +65,7 @@ pub fn cases() -> Vec<Test> {
             .peer("*", "refuses to create it"),
         test("lifecycle/a_process_lives_while_a_thread_does", a_process_lives_while_a_thread_does)
             .requires(Need::Tool("gcc"))
+            .requires(Need::NoFilter)
             .peer("*", "takes it as stopped when its first thread has ended"),
         test("lifecycle/start_after_stop_is_refused", start_after_stop_is_refused),
         test("lifecycle/the_bundle_may_change_after_create", the_bundle_may_change_after_create),

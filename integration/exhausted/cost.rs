@@ -15,8 +15,8 @@ use crate::kernel;
 pub fn cases() -> Vec<Test> {
     vec![
         test("exhausted/10000_mounts", ten_thousand_mounts),
-        test("exhausted/each_masked_path_costs_the_same", masked_paths).requires(Need::Hull),
-        test("exhausted/each_mount_costs_the_same", many_mounts).requires(Need::Hull),
+        test("exhausted/each_masked_path_costs_the_same", masked_paths).requires(Need::Hull).requires(Need::NoFilter),
+        test("exhausted/each_mount_costs_the_same", many_mounts).requires(Need::Hull).requires(Need::NoFilter),
     ]
 }
 
