@@ -180,6 +180,8 @@ pub const KEEP_GROUPS_ANNOTATION: &str = "run.oci.keep_original_groups";
 const DEFAULT_UMASK: u32 = 0o022;
 /// What setresuid(2) and chown(2) take for "unchanged": a program of this user would stay root.
 pub const NO_ID: u32 = u32::MAX;
+/// linux/limits.h.
+const NGROUPS_MAX: usize = 65_536;
 /// What a program is looked up by when its environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -322,6 +324,10 @@ fn user(
     let user = user.unwrap_or(&empty);
     if user.umask.is_some_and(|mask| mask > 0o777) {
         return Err(Error::spec("/process/user/umask", "must be at most 511 (0777)"));
+    }
+    if user.additional_gids.len() > NGROUPS_MAX {
+        let what = format!("{} groups: the kernel takes at most {NGROUPS_MAX}", user.additional_gids.len());
+        return Err(Error::spec("/process/user/additionalGids", what));
     }
     let gids = user.additional_gids.iter().enumerate();
     let gids = gids.map(|(index, gid)| (format!("/process/user/additionalGids/{index}"), *gid));
@@ -580,6 +586,9 @@ mod tests {
             let error = user(Some(&text), &Namespaces::new(None).unwrap(), None, false).unwrap_err().to_string();
             assert!(error.contains(place), "{error}");
         }
+        let groups = spec::User { additional_gids: List(vec![1; NGROUPS_MAX + 1]), ..Default::default() };
+        let error = user(Some(&groups), &Namespaces::new(None).unwrap(), None, false).unwrap_err().to_string();
+        assert!(error.contains("/process/user/additionalGids: 65537 groups"), "{error}");
     }
 
     #[test]

@@ -142,7 +142,7 @@ pub fn become_user(user: &User) -> Result<()> {
     if let Some(groups) = &user.groups {
         let groups: Vec<_> = groups.iter().map(|gid| rustix::process::Gid::from_raw(*gid)).collect();
         rustix::thread::set_thread_groups(&groups).err_at(Step::Process, "setgroups", || {
-            format!("set the supplementary groups {:?} (/process/user/additionalGids)", user.groups)
+            format!("set {} supplementary groups (/process/user/additionalGids)", groups.len())
         })?;
     }
     rustix::thread::set_keep_capabilities(true).err_at(Step::Process, "prctl(PR_SET_KEEPCAPS)", subject)?;
