@@ -221,13 +221,16 @@ fn the_host_sees_no_change(case: &mut Case) -> Result<()> {
 }
 
 fn without_a_namespace_they_are_on_the_host_until_delete(case: &mut Case) -> Result<()> {
-    // A mount that was there before must stay, and be seen inside; what lies above is shared, as on most hosts.
+    // A mount that was there before must stay, and be seen inside; what lies above is shared, as on most hosts, and has a
+    // peer, to which all that is mounted in it is copied.
     let (bundle, earlier) = (case.bundle(), case.rootfs().join("mnt"));
     fs::create_dir_all(&earlier)?;
     rustix::mount::mount_bind(&bundle, &bundle)?;
     rustix::mount::mount_change(&bundle, MountPropagationFlags::SHARED)?;
+    rustix::mount::mount_bind(&bundle, &bundle)?;
     rustix::mount::mount("hullit", &earlier, "tmpfs", MountFlags::empty(), c"size=64k")?;
     let result = mounts_of_the_host_come_and_go(case, &earlier);
+    rustix::mount::unmount(&bundle, UnmountFlags::DETACH)?;
     rustix::mount::unmount(&bundle, UnmountFlags::DETACH)?;
     result
 }

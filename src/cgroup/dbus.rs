@@ -87,7 +87,7 @@ impl Bus {
     }
 
     /// Calls, and waits for the answer. Signals that come meanwhile are kept.
-    pub fn call(&mut self, target: Target, member: &str, signature: &str, body: &Writer) -> Result<Answer> {
+    pub fn call(&mut self, target: Target<'_>, member: &str, signature: &str, body: &Writer) -> Result<Answer> {
         let serial = self.post(target, member, signature, body)?;
         loop {
             let message = self.receive(&format!("call {member}"))?;
@@ -125,7 +125,7 @@ impl Bus {
     }
 
     /// Sends a call and does not wait.
-    fn post(&mut self, target: Target, member: &str, signature: &str, body: &Writer) -> Result<u32> {
+    fn post(&mut self, target: Target<'_>, member: &str, signature: &str, body: &Writer) -> Result<u32> {
         self.serial += 1;
         let bytes = message::call(self.serial, target, member, signature, body);
         self.send(&bytes)?;

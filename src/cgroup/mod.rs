@@ -372,7 +372,11 @@ pub const NO_KILLER: &str = "the memory limit of its cgroup is met, and disableO
 
 /// Whether the memory limit has killed a process of the container.
 pub fn had_no_memory(saved: &Saved) -> bool {
-    Handle::open(saved).is_ok_and(|handle| handle.oom_kills().is_some_and(|kills| kills > 0))
+    Handle::open(saved).is_ok_and(|handle| match handle.oom_kills() {
+        Some(kills) => kills > 0,
+        // systemd takes the cgroup away with its last process, and keeps the unit that failed.
+        None => handle.unit.as_ref().is_some_and(systemd::was_out_of_memory),
+    })
 }
 
 /// Lets frozen processes die that have been killed: on v1 a frozen one keeps the signal until it is thawed, and the

@@ -19,7 +19,7 @@ use crate::plan::cgroup::{Cgroup, Tree, Write};
 /// How long systemd may take for a job.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const MANAGER: Target = Target {
+const MANAGER: Target<'static> = Target {
     destination: "org.freedesktop.systemd1",
     path: "/org/freedesktop/systemd1",
     interface: "org.freedesktop.systemd1.Manager",
@@ -169,6 +169,22 @@ pub fn set(saved: &Saved, writes: &[Write]) -> Result<()> {
                 .ok_or_else(|| refused(&format!("change the unit {}", saved.name), &error, &text))?,
         }
     }
+}
+
+/// Whether the unit, a scope, failed since a memory limit killed in it.
+pub fn was_out_of_memory(saved: &Saved) -> bool {
+    let result = || {
+        let mut bus = Bus::connect(&saved.address, PATIENCE).ok()?;
+        let mut body = Writer::default();
+        body.text(&saved.name);
+        let Answer::Return(unit) = bus.call(MANAGER, "GetUnit", "s", &body).ok()? else { return None };
+        let mut body = Writer::default();
+        body.text("org.freedesktop.systemd1.Scope").text("Result");
+        let object = Target { path: unit.body().text()?, interface: "org.freedesktop.DBus.Properties", ..MANAGER };
+        let Answer::Return(reply) = bus.call(object, "Get", "ss", &body).ok()? else { return None };
+        Some(reply.body().variant_text()? == "oom-kill")
+    };
+    result().unwrap_or(false)
 }
 
 /// Stops the unit, whose processes are gone, and lets systemd forget that it may have failed.

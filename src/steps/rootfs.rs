@@ -57,33 +57,60 @@ pub fn attach(plan: &Rootfs, given: Option<OwnedFd>) -> Result<OwnedFd> {
 /// Without a mount namespace: makes the rootfs a mount of its own on the host, from which nothing travels to other
 /// namespaces. All that is mounted in the container lies in it, and goes with it. `intent` hears its number before it is
 /// there. Runs in setup.
+///
+/// There are two of them, one over the other. Whatever is attached below a shared mount is copied to the mount's peers,
+/// and goes from there with the original unless other mounts lie in the copy: so the first comes alone, and what
+/// lies in the rootfs only after nothing travels from there any more.
 pub fn attach_on_host(plan: &Rootfs, intent: impl FnOnce(u64) -> Result<()>) -> Result<()> {
     let subject = || format!("mount root file system {} on the host", show(&plan.path));
+    let private = |tree: &OwnedFd, recursive| {
+        propagate(tree.as_fd(), "the root file system on the host", PropagationKind::Private, recursive)
+    };
     let dir = rustix::fs::open(&plan.path, HERE, Mode::empty()).err_at(Step::Mount, "open", subject)?;
+    let base = tree::clone(Origin::Fd(dir.as_fd()), false).err_at(Step::Mount, "open_tree", subject)?;
     let tree = tree::clone(Origin::Fd(dir.as_fd()), true).err_at(Step::Mount, "open_tree", subject)?;
-    intent(tree::mount_id(tree.as_fd()).err_at(Step::Mount, "open", subject)?)?;
-    tree::attach(&tree, &dir).err_at(Step::Mount, "move_mount", subject)?;
+    intent(tree::mount_id(base.as_fd()).err_at(Step::Mount, "open", subject)?)?;
+    tree::attach(&base, &dir).err_at(Step::Mount, "move_mount", subject)?;
     // After it is attached: below a shared mount it has become shared.
-    propagate(tree.as_fd(), "the root file system on the host", PropagationKind::Private, true)
+    private(&base, false)?;
+    tree::attach(&tree, &base).err_at(Step::Mount, "move_mount", subject)?;
+    private(&tree, true)
 }
 
-/// Takes away the mount of this number, and all that lies in it, if it is there. Another one at the same place stays.
+/// Takes away the mount of this number, the one over it, and all that lies in it, if it is there. Another one at the same
+/// place stays.
 pub fn detach_from_host(path: &Path, id: u64) -> Result<()> {
     let subject = || format!("unmount root file system {}", show(path));
-    let top = match rustix::fs::open(path, HERE, Mode::empty()) {
-        Ok(top) => top,
-        Err(rustix::io::Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(Error::call(Step::Mount, "open", errno, subject())),
-    };
-    if tree::mount_id(top.as_fd()).err_at(Step::Mount, "open", subject)? == id {
+    let number = id.to_string();
+    for _ in 0..2 {
+        let top = match rustix::fs::open(path, HERE, Mode::empty()) {
+            Ok(top) => top,
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(Error::call(Step::Mount, "open", errno, subject())),
+        };
+        let seen = tree::mount_id(top.as_fd()).err_at(Step::Mount, "open", subject)?;
+        if seen != id {
+            let table = std::fs::read_to_string("/proc/self/mountinfo").err_at(Step::Mount, "open", subject)?;
+            let parent = |number: &str| {
+                let mut fields = table
+                    .lines()
+                    .map(|line| line.split(' '))
+                    .find_map(|mut fields| (fields.next() == Some(number)).then_some(fields))?;
+                fields.next().map(str::to_owned)
+            };
+            if parent(&number).is_none() {
+                return Ok(());
+            }
+            if parent(&seen.to_string()).as_ref() != Some(&number) {
+                return Err(Error::host(Step::Mount, format!("{}: another mount lies over it", subject())));
+            }
+        }
         // By descriptor: no other mount can have come in between.
         let name = format!("/proc/self/fd/{}", top.as_raw_fd());
-        return rustix::mount::unmount(name, UnmountFlags::DETACH).err_at(Step::Mount, "umount2", subject);
-    }
-    let table = std::fs::read_to_string("/proc/self/mountinfo").err_at(Step::Mount, "open", subject)?;
-    let number = id.to_string();
-    if table.lines().any(|line| line.split(' ').next() == Some(&number)) {
-        return Err(Error::host(Step::Mount, format!("{}: another mount lies over it", subject())));
+        rustix::mount::unmount(name, UnmountFlags::DETACH).err_at(Step::Mount, "umount2", subject)?;
+        if seen == id {
+            break;
+        }
     }
     Ok(())
 }

@@ -115,17 +115,17 @@ impl Writer {
 
 /// Whom a call is for.
 #[derive(Debug, Clone, Copy)]
-pub struct Target {
+pub struct Target<'t> {
     /// The bus name.
     pub destination: &'static str,
     /// The object.
-    pub path: &'static str,
+    pub path: &'t str,
     /// The interface of the method.
     pub interface: &'static str,
 }
 
 /// A method call as bytes.
-pub fn call(serial: u32, target: Target, member: &str, signature: &str, body: &Writer) -> Vec<u8> {
+pub fn call(serial: u32, target: Target<'_>, member: &str, signature: &str, body: &Writer) -> Vec<u8> {
     let fields = [
         (PATH, "o", target.path),
         (INTERFACE, "s", target.interface),
@@ -290,6 +290,11 @@ impl<'m> Reader<'m> {
     pub fn text(&mut self) -> Option<&'m str> {
         let length = self.u32()? as usize;
         self.terminated(length)
+    }
+
+    /// v, where it holds an s or o
+    pub fn variant_text(&mut self) -> Option<&'m str> {
+        matches!(self.signature()?, "s" | "o").then(|| self.text()).flatten()
     }
 
     fn signature(&mut self) -> Option<&'m str> {
