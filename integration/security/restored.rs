@@ -18,6 +18,11 @@ pub fn cases() -> Vec<Test> {
         needs(test("security/CVE-2026-115520/a_read_only_bind_is_never_writable", a_read_only_bind_is_never_writable)),
         needs(test("security/CVE-2026-115520/an_image_with_less_flags", an_image_with_less_flags)),
         needs(test("security/CVE-2026-92574/the_credentials_are_the_configs", the_credentials_are_the_configs)),
+        needs(test("security/CVE-2026-92574/the_namespaces_are_the_configs", the_namespaces_are_the_configs)),
+        needs(test(
+            "security/CVE-2026-92574/masks_and_read_only_paths_are_the_configs",
+            masks_and_read_only_paths_are_the_configs,
+        )),
     ]
 }
 
@@ -165,34 +170,85 @@ fn the_credentials_are_the_configs(case: &mut Case) -> Result<()> {
     ];
     let original = case.config.clone();
     for (pointer, value, holds) in stricter {
-        attacks();
         case.config = original.clone();
         case.set(pointer, value).write_config()?;
-        let (images, bundle, pid_file) = (images(case), case.bundle(), case.dir.join("pid"));
-        let mut args = vec!["restore", "--detach", "--image-path", images.to_str().context("a path")?];
-        args.extend(cgroups());
-        args.extend([
-            "--bundle",
-            bundle.to_str().context("a path")?,
-            "--pid-file",
-            pid_file.to_str().context("a path")?,
-        ]);
-        args.push(&case.id);
-        let output = case.verb(args)?;
-        if output.status == 0 {
-            let held = holds(case.pid()?)?;
-            case.delete()?;
-            if !held {
-                return escaped(format!("a restored process is free of what {pointer} of the config says"));
-            }
-        } else {
-            let output = output.refused()?;
-            if case.peer.is_none() && !output.stderr.contains("of the image") {
-                bail!("{pointer}: it is not the credentials that were refused: {:?}", output.stderr);
-            }
-            let left = case.leftovers();
-            ensure!(left.is_empty(), "{pointer}: left behind: {left:?}");
+        stricter_config(case, pointer, holds)?;
+    }
+    Ok(())
+}
+
+/// Restores with a config that gives less than the image has: it is refused, or what is restored has no more.
+fn stricter_config(case: &Case, what: &str, holds: Holds) -> Result<()> {
+    attacks();
+    let (images, bundle, pid_file) = (images(case), case.bundle(), case.dir.join("pid"));
+    let mut args = vec!["restore", "--detach", "--image-path", images.to_str().context("a path")?];
+    args.extend(cgroups());
+    args.extend([
+        "--bundle",
+        bundle.to_str().context("a path")?,
+        "--pid-file",
+        pid_file.to_str().context("a path")?,
+        &case.id,
+    ]);
+    let output = case.verb(args)?;
+    if output.status == 0 {
+        let held = holds(case.pid()?)?;
+        case.delete()?;
+        if !held {
+            return escaped(format!("a restored process is free of what {what} of the config says"));
         }
+        return Ok(());
+    }
+    let output = output.refused()?;
+    if case.peer.is_none() && !output.stderr.contains("of the image") {
+        bail!("{what}: it is not the image that was refused: {:?}", output.stderr);
+    }
+    let left = case.leftovers();
+    ensure!(left.is_empty(), "{what}: left behind: {left:?}");
+    Ok(())
+}
+
+/// The image is of a container in the host's network namespace.
+fn the_namespaces_are_the_configs(case: &mut Case) -> Result<()> {
+    let strict = case.config.clone();
+    let init = case.without_namespace("network").script(COUNTER).up()?;
+    init.wait_for("3")?;
+    checkpoint(case, &[])?;
+    let args = case.config["process"]["args"].clone();
+    case.config = strict;
+    case.set("/process/args", args).write_config()?;
+    stricter_config(case, "/linux/namespaces", |pid| {
+        Ok(kernel::namespace(pid, "net")? != kernel::namespace(std::process::id() as i32, "net")?)
+    })
+}
+
+/// The image is of a container that nothing is masked in, with a /sys that it may write to.
+fn masks_and_read_only_paths_are_the_configs(case: &mut Case) -> Result<()> {
+    let strict = case.config.clone();
+    let sys =
+        case.config["mounts"].as_array().context("a list")?.iter().position(|mount| mount["destination"] == "/sys");
+    let options = format!("/mounts/{}/options", sys.context("a /sys")?);
+    case.set("/linux/maskedPaths", json!([])).set("/linux/readonlyPaths", json!([]));
+    case.set(&options, json!(["nosuid", "noexec", "nodev"]));
+    let init = case.script(COUNTER).up()?;
+    init.wait_for("3")?;
+    checkpoint(case, &[])?;
+    let lax = case.config.clone();
+    let of_strict = |pointer: &str| strict.pointer(pointer).cloned().unwrap_or(Value::Null);
+    let stricter: [(&str, Value, Holds); 3] = [
+        ("/linux/maskedPaths", of_strict("/linux/maskedPaths"), |pid| {
+            let file = fs::File::options().read(true).open(format!("/proc/{pid}/root/proc/kcore"))?;
+            Ok(rustix::fs::fstat(&file)?.st_rdev == rustix::fs::makedev(1, 3))
+        }),
+        ("/linux/readonlyPaths", of_strict("/linux/readonlyPaths"), |pid| {
+            Ok(kernel::mounts(pid)?.iter().any(|mount| mount.target == "/proc/sys" && mount.has("ro")))
+        }),
+        (&options, of_strict(&options), |pid| Ok(kernel::mount_at(pid, "/sys")?.has("ro"))),
+    ];
+    for (pointer, value, holds) in stricter {
+        case.config = lax.clone();
+        case.set(pointer, value).write_config()?;
+        stricter_config(case, pointer, holds)?;
     }
     Ok(())
 }

@@ -266,6 +266,17 @@ impl Handle {
         Ok(pids)
     }
 
+    /// Every process that is in all of the cgroups, or below each of them.
+    pub fn pids_in_all(&self) -> Result<Vec<i32>> {
+        let mut pids = self.pids()?;
+        for tree in &self.trees {
+            let mut here = Vec::new();
+            tree.pids(&mut here)?;
+            pids.retain(|pid| here.contains(pid));
+        }
+        Ok(pids)
+    }
+
     /// Freezes or thaws.
     pub fn freeze(&self, on: bool) -> Result<()> {
         freezer::freeze(&self.trees, on)

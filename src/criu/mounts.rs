@@ -3,15 +3,16 @@
 //! kernel's table (proc_pid_mountinfo(5)) is asked.
 #![forbid(unsafe_code)]
 
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, OFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, FileType, OFlags, StatxAttributes, StatxFlags};
 
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::plan::Plan;
 use crate::plan::criu::externals;
-use crate::plan::mounts::MountKind;
+use crate::plan::mounts::{Mount, MountKind};
 use crate::steps::path::Root;
 use crate::steps::{namespaces, tree};
 
@@ -104,9 +105,9 @@ struct Bound {
 /// Holds the mounts of a restored init against the config: what of the host is read-only there must not be writable.
 pub fn check(plan: &Plan, pid: i32) -> Result<()> {
     let own = table("self")?;
-    let mut bound = Vec::new();
+    let (mut bound, mut devices) = (Vec::new(), vec![device_of(&own, &plan.rootfs.path)]);
     for mount in &plan.mounts {
-        let MountKind::Bind { source, .. } = &mount.kind else { continue };
+        let MountKind::Bind { source, recursive } = &mount.kind else { continue };
         let mut flags = mount.attr.words();
         flags.extend(mount.recursive_attr.words());
         flags.retain(|word| ["ro", "nosuid", "nodev", "noexec", "nosymfollow"].contains(word));
@@ -119,23 +120,97 @@ pub fn check(plan: &Plan, pid: i32) -> Result<()> {
         let id = tree::mount_id(file.as_fd()).err_at(Step::Criu, "open", subject)?;
         let path = std::fs::canonicalize(source).err_at(Step::Criu, "readlink", subject)?;
         let Some(on) = own.iter().find(|mounted| mounted.id == id) else { continue };
+        let below = own.iter().filter(|mounted| *recursive && mounted.at.starts_with(&path));
+        devices.extend(below.chain([on]).map(|mounted| Some(mounted.device.clone())));
         let Ok(rest) = path.strip_prefix(&on.at) else { continue };
         bound.push(Bound { index: mount.index, device: on.device.clone(), root: on.root.join(rest), flags });
     }
     let masks: Vec<&Path> = plan.rootfs.masked_paths.iter().map(|path| path.as_path()).collect();
     let restored = table(&pid.to_string())?;
-    match too_much(&restored, &bound, &masks) {
-        None => Ok(()),
-        Some((mounted, bound, flag)) => {
-            let problem = format!(
-                "restore: the mount on {} of the image is not {flag}, but the config's is (/mounts/{})",
-                show(&mounted.at),
-                bound.index
-            );
-            Err(Error::host(Step::Criu, problem)
-                .hint("the image was not made from a container with this config.json, or it remounted it"))
+    if let Some((mounted, bound, flag)) = too_much(&restored, &bound, &masks) {
+        let (at, index) = (show(&mounted.at), bound.index);
+        let problem = format!("the mount on {at} of the image is not {flag}, but the config's is (/mounts/{index})");
+        return Err(another(problem));
+    }
+    let admin = {
+        let caps = &plan.process.capabilities;
+        (caps.bounding | caps.permitted | caps.inheritable) & SYS_ADMIN != 0
+    };
+    let of_the_host = |mounted: &Mounted| {
+        devices.iter().flatten().any(|device| *device == mounted.device) || masks.contains(&mounted.at.as_path())
+    };
+    if let Some(problem) = foreign(&restored, of_the_host, plan).filter(|_| !admin) {
+        return Err(another(problem));
+    }
+    check_covered(plan, pid, &restored)
+}
+
+fn another(problem: String) -> Error {
+    Error::host(Step::Criu, format!("restore: {problem}"))
+        .hint("the image was not made from a container with this config.json, or it remounted it")
+}
+
+/// What the config masks is masked, and what it has read-only is.
+fn check_covered(plan: &Plan, pid: i32, restored: &[Mounted]) -> Result<()> {
+    let fd = namespaces::root_of(pid)?;
+    let root = Root::new(&fd);
+    let masked = plan.rootfs.masked_paths.iter().enumerate().map(|(index, path)| (true, index, path));
+    let readonly = plan.rootfs.readonly_paths.iter().enumerate().map(|(index, path)| (false, index, path));
+    for (mask, index, path) in masked.chain(readonly) {
+        let pointer = if mask { "maskedPaths" } else { "readonlyPaths" };
+        let subject = || format!("find {path} (/linux/{pointer}/{index})");
+        let file = match root.open(path, OFlags::PATH) {
+            Ok(file) => file,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
+            Err(error) => return Err(error).err_at(Step::Criu, "openat2", subject),
+        };
+        let stat = rustix::fs::statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS);
+        let stat = stat.err_at(Step::Criu, "statx", subject)?;
+        let id = tree::mount_id(file.as_fd()).err_at(Step::Criu, "open", subject)?;
+        let mounted = restored.iter().find(|mounted| mounted.id == id);
+        let covers = |mounted: &Mounted| match mask {
+            false => mounted.has("ro"),
+            // The host's /dev/null, or the empty directory.
+            true if FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::Directory => {
+                mounted.fstype == "tmpfs" && mounted.has("ro")
+            }
+            true => (stat.stx_rdev_major, stat.stx_rdev_minor) == (1, 3),
+        };
+        let is_mount = stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+        if !(mounted.is_some_and(covers) && (is_mount || !mask)) {
+            let what = if mask { "masked" } else { "read-only" };
+            return Err(another(format!("{path} of the image is not {what} (/linux/{pointer}/{index})")));
         }
     }
+    Ok(())
+}
+
+/// CAP_SYS_ADMIN (linux/capability.h): who has it may have mounted something.
+const SYS_ADMIN: u64 = 1 << 21;
+
+fn device_of(own: &[Mounted], path: &Path) -> Option<String> {
+    let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()?;
+    let id = tree::mount_id(file.as_fd()).ok()?;
+    own.iter().find(|mounted| mounted.id == id).map(|mounted| mounted.device.clone())
+}
+
+/// A file system of the kernel's, such as debugfs or a writable sysfs, that the config does not give in this way.
+/// What is the host's is judged by its source.
+fn foreign(restored: &[Mounted], of_the_host: impl Fn(&Mounted) -> bool, plan: &Plan) -> Option<String> {
+    let gives = |mount: &Mount, mounted: &Mounted| match &mount.kind {
+        // The config's `cgroup` is whatever the host has.
+        MountKind::Fs { fstype, .. } => {
+            let same = *fstype == mounted.fstype || fstype == "cgroup" && mounted.fstype == "cgroup2";
+            same && (mounted.has("ro") || !mount.attr.words().contains(&"ro"))
+        }
+        _ => false,
+    };
+    let foreign = restored.iter().find(|mounted| {
+        // Memory of its own harms nobody.
+        !(mounted.fstype == "tmpfs" || of_the_host(mounted) || plan.mounts.iter().any(|mount| gives(mount, mounted)))
+    })?;
+    let (fstype, at) = (&foreign.fstype, show(&foreign.at));
+    Some(format!("the {fstype} on {at} of the image is not one of the config's, or has not its flags"))
 }
 
 /// A mount of a bound file that has less flags than any bind of that file in the config gives it.
@@ -179,6 +254,33 @@ mod tests {
         assert_eq!((table.len(), table[1].id, table[1].root.as_path()), (4, 139, Path::new("/data/a b")));
         assert_eq!((table[3].device.as_str(), table[3].fstype.as_str()), ("254:0", "ext4"));
         assert!(table[3].has("nosuid") && !table[3].has("ro"));
+    }
+
+    #[test]
+    fn file_systems_that_the_config_does_not_give() {
+        let json = r#"{"ociVersion":"1.0.0","root":{"path":"r"},"process":{"args":["x"],"cwd":"/"},"mounts":[
+            {"destination":"/proc","type":"proc"},{"destination":"/sys","type":"sysfs","options":["ro"]},
+            {"destination":"/dev/mqueue","type":"mqueue","options":["ro"]}],
+            "linux":{"namespaces":[{"type":"mount"},{"type":"network"},{"type":"pid"}]}}"#;
+        let spec: crate::spec::Spec<'_> = serde_json::from_str(json).unwrap();
+        let host = crate::host::HostFacts::probe(&spec).unwrap();
+        let plan = Plan::new(&spec, &host, &crate::plan::Options { id: "x".into(), ..Default::default() }).unwrap();
+        let found = |line: &str| {
+            let table = parse(&format!("1 0 0:9 / / rw - ext4 /dev/vda rw\n{line}\n"));
+            foreign(&table, |mounted| mounted.device == "0:9", &plan).unwrap_or_default()
+        };
+        for fine in [
+            "2 1 0:5 / /proc rw,nosuid - proc proc rw",
+            "2 1 0:5 /sys /proc/sys ro - proc proc rw",
+            "2 1 0:6 / /sys ro - sysfs sysfs rw",
+            "2 1 0:7 / /dev/mqueue ro - mqueue mqueue rw",
+            "2 1 0:8 / /anywhere rw - tmpfs tmpfs rw",
+        ] {
+            assert_eq!(found(fine), "", "{fine}");
+        }
+        assert!(found("2 1 0:6 / /sys rw - sysfs sysfs rw").contains("the sysfs on /sys"));
+        assert!(found("2 1 0:6 / /x rw - debugfs debugfs rw").contains("the debugfs on /x"));
+        assert!(found("2 1 254:0 / /x ro - ext4 /dev/vdb rw").contains("the ext4 on /x"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::plan::criu::externals;
 use crate::steps::hooks;
 use crate::steps::intel_rdt;
 use crate::steps::path::Root;
-use crate::steps::restored;
+use crate::steps::restored::{self, Restored};
 
 /// The options of restore.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -120,9 +120,17 @@ fn make(
                 .and_then(|()| readonly_root(plan, state.init)),
             // They have their credentials, and run as soon as CRIU lets go of them: also when it dies or is told that
             // this went wrong. So what is not as it should be has to die first.
-            "pre-resume" => restored::check(&cgroup.pids()?, criu.pid, plan).inspect_err(|_| {
-                restored::kill(&cgroup.pids().unwrap_or_default(), criu.pid);
-            }),
+            "pre-resume" => {
+                let tree = known(state.init).and_then(|init| restored::tree(init.pid));
+                let found = Restored {
+                    some: cgroup.pids().unwrap_or_default(),
+                    all: cgroup.pids_in_all().unwrap_or_default(),
+                    tree: tree.as_ref().cloned().unwrap_or_default(),
+                    criu: criu.pid,
+                    cgroups_ignored: options.criu.cgroups == Some(0),
+                };
+                tree.and_then(|_| restored::check(&found, plan)).inspect_err(|_| restored::kill(&found))
+            }
             _ => Ok(()),
         };
         if let Err(error) = result {

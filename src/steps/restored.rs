@@ -5,27 +5,60 @@ use std::os::linux::fs::MetadataExt;
 
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::Plan;
+use crate::plan::namespaces::Kind;
 use crate::plan::process::Process;
 
 /// CAP_SETGID and CAP_SETUID (linux/capability.h).
 const SETGID: u64 = 1 << 6;
 const SETUID: u64 = 1 << 7;
 
+/// The processes of a container that CRIU holds.
+#[derive(Debug)]
+pub struct Restored {
+    /// In any of the container's cgroups.
+    pub some: Vec<i32>,
+    /// In all of them.
+    pub all: Vec<i32>,
+    /// The first process, and those that descend from it: an image may have put one into another cgroup.
+    pub tree: Vec<i32>,
+    /// CRIU, which is in the cgroups too.
+    pub criu: i32,
+    /// CRIU leaves cgroups alone, as it was told to, and their namespace with them.
+    pub cgroups_ignored: bool,
+}
+
 /// Looks at all processes of the container but CRIU's own.
-pub fn check(pids: &[i32], criu: i32, plan: &Plan) -> Result<()> {
+pub fn check(restored: &Restored, plan: &Plan) -> Result<()> {
+    let criu = restored.criu;
     let own = namespace(criu, "pid");
-    for &pid in pids.iter().filter(|pid| **pid != criu) {
+    let outside = restored.tree.iter().filter(|pid| !restored.some.contains(pid));
+    for &pid in restored.some.iter().chain(outside).filter(|pid| **pid != criu) {
+        let tree = restored.tree.contains(&pid);
         // CRIU's helpers are in CRIU's pid namespace; where the container has none of its own, they are its children.
-        let is_helper = own.is_some() && namespace(pid, "pid") == own;
-        if is_helper && (plan.namespaces.own(crate::plan::namespaces::Kind::Pid) || parent(pid) == Some(criu)) {
+        let is_helper = !tree && own.is_some() && namespace(pid, "pid") == own;
+        if is_helper && (plan.namespaces.own(Kind::Pid) || parent(pid) == Some(criu)) {
             continue;
         }
         let read = |file: &str| {
             let path = format!("/proc/{pid}/{file}");
             std::fs::read_to_string(&path).err_at(Step::Criu, "open", || format!("look at a restored process, {path}"))
         };
-        let problem = check_status(&read("status")?, plan.seccomp.is_some(), &plan.process)
-            .or(check_limits(&read("limits")?, &plan.process));
+        let status = read("status")?;
+        // One that has ended is in no list of a cgroup's, and does nothing any more.
+        if field(&status, "State").is_some_and(|state| state.starts_with(['Z', 'X'])) {
+            continue;
+        }
+        let mut problem = check_limits(&read("limits")?, &plan.process)
+            .or_else(|| check_namespaces(pid, restored, plan))
+            .or_else(|| check_score(&read("oom_score_adj").ok()?, &plan.process));
+        if !restored.all.contains(&pid) {
+            problem = Some("is in another cgroup than the container's".into());
+        }
+        // Each thread has credentials and a filter of its own.
+        for thread in threads(pid)? {
+            let status = read(&format!("task/{thread}/status"))?;
+            problem = problem.or_else(|| check_status(&status, plan.seccomp.is_some(), &plan.process));
+        }
         if let Some(problem) = problem {
             return Err(Error::host(Step::Criu, format!("restore: process {pid} of the image {problem}"))
                 .hint("the image was not made from a container with this config.json"));
@@ -34,9 +67,61 @@ pub fn check(pids: &[i32], criu: i32, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// A process and all that descend from it.
+pub fn tree(init: i32) -> Result<Vec<i32>> {
+    let mut found = vec![init];
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        next += 1;
+        for thread in threads(pid)? {
+            let path = format!("/proc/{pid}/task/{thread}/children");
+            let children = std::fs::read_to_string(&path)
+                .err_at(Step::Criu, "open", || format!("find the restored processes, {path}"))?;
+            found.extend(children.split_ascii_whitespace().filter_map(|word| word.parse::<i32>().ok()));
+        }
+    }
+    Ok(found)
+}
+
+fn threads(pid: i32) -> Result<Vec<i32>> {
+    let path = format!("/proc/{pid}/task");
+    let subject = || format!("find the threads of a restored process, {path}");
+    let entries = std::fs::read_dir(&path).err_at(Step::Criu, "open", subject)?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// A namespace that the config gives the container must not be the host's.
+fn check_namespaces(pid: i32, restored: &Restored, plan: &Plan) -> Option<String> {
+    let looked_at = |kind| plan.namespaces.own(kind) && !(kind == Kind::Cgroup && restored.cgroups_ignored);
+    for (kind, name, _) in Kind::ALL.into_iter().filter(|(kind, ..)| looked_at(*kind)) {
+        let file = match kind {
+            Kind::Network => "net",
+            Kind::Mount => "mnt",
+            _ => name,
+        };
+        let path = plan.namespaces.joins.iter().find(|join| join.kind == kind).map(|join| &join.path);
+        let given = path.and_then(|path| std::fs::metadata(path).ok()).map(|meta| meta.st_ino());
+        let found = namespace(pid, file);
+        // CRIU has a mount namespace of its own, with the host's files.
+        let hosts = [namespace(std::process::id() as i32, file), namespace(restored.criu, file)];
+        if found.is_none() || found != given && hosts.contains(&found) {
+            return Some(format!("is in the host's {name} namespace"));
+        }
+    }
+    None
+}
+
+/// The lower it is, the later a process is killed when memory runs out: it takes privilege to lower it.
+fn check_score(text: &str, process: &Process) -> Option<String> {
+    let found = text.trim().parse().unwrap_or(i32::MIN);
+    let least = process.oom_score_adj.filter(|least| found < *least)?;
+    Some(format!("has an oom_score_adj of {found}, the config has {least}"))
+}
+
 /// Kills all processes of the container; those of CRIU, which holds them, are left.
-pub fn kill(pids: &[i32], criu: i32) {
-    for pid in pids.iter().filter(|pid| **pid != criu) {
+pub fn kill(restored: &Restored) {
+    let pids = restored.some.iter().chain(&restored.tree);
+    for pid in pids.filter(|pid| **pid != restored.criu) {
         if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
@@ -176,6 +261,66 @@ mod tests {
         process.capabilities.bounding |= SETUID | SETGID;
         let status = STATUS.replace("Uid:\t7", "Uid:\t33").replace("Groups:\t9", "Groups:\t33");
         assert_eq!(check_status(&status, true, &process), None);
+    }
+
+    #[test]
+    fn scores() {
+        let mut process = process();
+        assert_eq!(check_score("-1000\n", &process), None);
+        process.oom_score_adj = Some(100);
+        assert_eq!(check_score("100\n", &process), None);
+        assert_eq!(check_score("900\n", &process), None);
+        assert!(check_score("99\n", &process).unwrap().contains("99"));
+        assert!(check_score("nonsense", &process).is_some());
+    }
+
+    #[test]
+    fn who_descends_from_this_process() {
+        let own = std::process::id() as i32;
+        let mut child = std::process::Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
+        let grandchild = || {
+            let path = format!("/proc/{0}/task/{0}/children", child.id());
+            std::fs::read_to_string(path).unwrap().trim().parse::<i32>().ok()
+        };
+        let grandchild = (0..1000).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            grandchild()
+        });
+        let found = tree(child.id() as i32).unwrap();
+        let _ = rustix::process::kill_process(
+            rustix::process::Pid::from_raw(grandchild.unwrap()).unwrap(),
+            rustix::process::Signal::KILL,
+        );
+        child.wait().unwrap();
+        assert_eq!(found, [child.id() as i32, grandchild.unwrap()]);
+        assert!(!found.contains(&own));
+    }
+
+    #[test]
+    fn the_hosts_namespaces() {
+        let own = std::process::id() as i32;
+        let of = |namespaces: &str| {
+            let json = format!(
+                r#"{{"ociVersion":"1.0.0","root":{{"path":"r"}},"process":{{"args":["x"],"cwd":"/"}},
+                    "linux":{{"namespaces":[{{"type":"mount"}}{namespaces}]}}}}"#
+            );
+            let spec: crate::spec::Spec<'_> = serde_json::from_str(&json).unwrap();
+            let host = crate::host::HostFacts::probe(&spec).unwrap();
+            Plan::new(&spec, &host, &crate::plan::Options { id: "x".into(), ..Default::default() }).unwrap()
+        };
+        let found = Restored { some: vec![own], all: vec![own], tree: vec![own], criu: own, cgroups_ignored: true };
+        assert!(check_namespaces(own, &found, &of("")).unwrap().contains("host's mount namespace"));
+        let mut shared = of(r#",{"type":"network","path":"/proc/self/ns/net"}"#);
+        shared.namespaces.clone &= !Kind::Mount.flag();
+        shared.namespaces.unshare &= !Kind::Mount.flag();
+        assert_eq!(check_namespaces(own, &found, &shared), None);
+        shared.namespaces.joins.clear();
+        shared.namespaces.unshare |= Kind::Network.flag();
+        assert!(check_namespaces(own, &found, &shared).unwrap().contains("host's network namespace"));
+        shared.namespaces.unshare = Kind::Cgroup.flag();
+        assert_eq!(check_namespaces(own, &found, &shared), None);
+        let found = Restored { cgroups_ignored: false, ..found };
+        assert!(check_namespaces(own, &found, &shared).unwrap().contains("host's cgroup namespace"));
     }
 
     #[test]
