@@ -24,16 +24,21 @@
 //!
 //! A sync point that a plan does not need ([`crate::plan::SyncPoints`]) is waited for by neither side.
 
+mod undo;
+
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::process::{WaitIdOptions, waitid};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use undo::Undo;
 
 use super::foreground::Stdio;
 use super::process::Process;
+use super::spawn::spawn;
 use super::state::{Intent, NOTIFY_DIRECTORY, Stage, State, StateDir, Status};
 use super::sync::{self, Channel, Sync, pair, recv_packet, send_packet};
 use super::{CreateOptions, Globals, engine, sdnotify, start};
@@ -151,16 +156,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     trace::step("1 state directory, start socket, socketpair");
     options.console_socket.as_deref().map_or(Ok(()), engine::check_console)?;
     let dir = StateDir::create(&globals.root, &plan.id)?;
-    let mut undo = Undo {
-        dir: Some(dir),
-        cgroup: None,
-        rdt: None,
-        host_root: None,
-        init: None,
-        child: None,
-        net_devices: None,
-        poststop: None,
-    };
+    let mut undo = Undo::new(dir);
     let mut state = State::creating(&plan.id, intent(plan))?;
     undo.dir().store(&state)?;
     if plan.notify {
@@ -191,7 +187,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     let back = steps::namespaces::join_for_clone(&joins)?;
 
     trace::step("4 clone init");
-    let (cloned, cloned_into) = spawn(plan, &joins, undo.cgroup().clone_into())?;
+    let (cloned, cloned_into) = clone_init(plan, &joins, undo.cgroup().clone_into())?;
     let (pid, pidfd) = match cloned {
         Cloned::Child => {
             // The copy of setup's guards must undo nothing, and its copy of the lock must not outlive setup.
@@ -602,10 +598,10 @@ fn close_all_but(
 }
 
 /// init comes to life, in its v2 cgroup where the kernel allows that (the second answer).
-fn spawn(plan: &Plan, joins: &[Opened<'_>], cgroup: Option<BorrowedFd<'_>>) -> Result<(Cloned, bool)> {
+fn clone_init(plan: &Plan, joins: &[Opened<'_>], cgroup: Option<BorrowedFd<'_>>) -> Result<(Cloned, bool)> {
     match plan.namespaces.spawn {
         Spawn::ThroughUserns => spawn_through_userns(plan, joins).map(|cloned| (cloned, false)),
-        Spawn::Straight => super::spawn::spawn(plan.namespaces.clone, cgroup, "clone init"),
+        Spawn::Straight => spawn(plan.namespaces.clone, cgroup, "clone init"),
     }
 }
 
@@ -637,7 +633,7 @@ fn spawn_through_userns(plan: &Plan, joins: &[Opened<'_>]) -> Result<Cloned> {
     };
     drop(hops);
     let answer = ours.recv();
-    let _ = waitid(rustix::process::WaitId::PidFd(hop_fd.as_fd()), WaitIdOptions::EXITED);
+    let _ = waitid(WaitId::PidFd(hop_fd.as_fd()), WaitIdOptions::EXITED);
     match answer? {
         Some((Sync::Mapped(pid), mut fds)) if !fds.is_empty() => Ok(Cloned::Parent { pid, pidfd: fds.remove(0) }),
         _ => Err(Error::host(Step::Spawn, "clone init: the hop into the user namespace died")),
@@ -800,104 +796,6 @@ fn expect(channel: &Channel, undo: &Undo<'_>) -> Result<(Sync, Vec<OwnedFd>)> {
             // Hooks and mounts may take their time.
             Err(error) if sync::timed_out(&error) => undo.why_init_hangs().map_or(Ok(()), Err)?,
             Err(error) => return Err(undo.cgroup().explain(error, false)),
-        }
-    }
-}
-
-/// What setup has made so far; dropped on an error, it leaves nothing of it. Defused at one line, after "created".
-struct Undo<'p> {
-    dir: Option<StateDir>,
-    cgroup: Option<Handle>,
-    rdt: Option<intel_rdt::Saved>,
-    init: Option<i32>,
-    host_root: Option<(&'p std::path::Path, u64)>,
-    child: Option<OwnedFd>,
-    net_devices: Option<NetDevices>,
-    poststop: Option<(&'p crate::plan::hooks::Hooks, Vec<u8>)>,
-}
-
-impl Undo<'_> {
-    fn dir(&self) -> &StateDir {
-        self.dir.as_ref().expect("the state directory is made first")
-    }
-
-    fn cgroup(&self) -> &Handle {
-        self.cgroup.as_ref().expect("the cgroup is made before the clone")
-    }
-
-    fn defuse(mut self) -> (StateDir, OwnedFd) {
-        self.cgroup.take();
-        self.rdt.take();
-        self.host_root.take();
-        self.net_devices.take();
-        self.poststop.take();
-        (self.dir.take().expect("the state directory is made first"), self.child.take().expect("init was cloned"))
-    }
-
-    /// When init has been silent for a while: whether it can go on.
-    fn why_init_hangs(&self) -> Option<Error> {
-        let pid = self.init?;
-        if super::process::is_stopped(pid) {
-            let what = format!("init, process {pid}, is stopped by a signal before the container was created");
-            return Some(Error::host(Step::Sync, what));
-        }
-        if self.cgroup.as_ref().is_some_and(Handle::waits_for_memory) {
-            let what = format!("init, process {pid}, waits for memory before the container was created");
-            return Some(Error::host(Step::Sync, what).hint(cgroup::NO_KILLER));
-        }
-        None
-    }
-
-    /// Of a step that failed for want of init: what init said before it left.
-    fn first_reason(&self, channel: &Channel, error: Error) -> Error {
-        let ended = self.child.as_ref().is_some_and(super::process::has_ended);
-        if ended { channel.last_words().unwrap_or(error) } else { error }
-    }
-
-    /// From init's wait status and its cgroup's counters, when it left without a word.
-    fn how_init_died(&self) -> Error {
-        let Some(child) = &self.child else { return sync::out_of_order() };
-        let how = super::spawn::how_it_ended(child);
-        let error = Error::host(Step::Sync, format!("init {how} before the container was created"));
-        if how.ends_with("signal 31") {
-            return error.hint("the seccomp profile forbids a call that init still needs");
-        }
-        match &self.cgroup {
-            // From outside, unless the limit has killed.
-            Some(cgroup) if how.ends_with("signal 9") && cgroup.oom_kills().is_none_or(|kills| kills == 0) => error,
-            Some(cgroup) => cgroup.explain(error, true),
-            None => error,
-        }
-    }
-}
-
-impl Drop for Undo<'_> {
-    fn drop(&mut self) {
-        if let Some(child) = &self.child {
-            let _ = crate::sys::signal::pidfd_send(child.as_fd(), libc::SIGKILL);
-            let _ = hooks::wait_end(child, Duration::from_secs(10));
-            let _ =
-                waitid(rustix::process::WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-        }
-        // The sockets of both sides keep the network namespace alive until here.
-        for error in self.net_devices.take().map(NetDevices::give_back).unwrap_or_default() {
-            crate::log::warn(error.to_string());
-        }
-        let removed = self.cgroup.as_ref().map_or(Ok(()), Handle::remove);
-        let removed = removed.and(self.rdt.as_ref().map_or(Ok(()), intel_rdt::Saved::remove));
-        let removed =
-            removed.and(self.host_root.map_or(Ok(()), |(path, id)| steps::rootfs::detach_from_host(path, id)));
-        if let Some((hooks, state)) = &self.poststop {
-            let output = hooks::Output::open(hooks).unwrap_or_default();
-            for hook in &hooks.poststop {
-                if let Err(error) = hooks::run("poststop", hook, state, None, &output) {
-                    crate::log::warn(error.to_string());
-                }
-            }
-        }
-        let removed = removed.and_then(|()| self.dir.as_ref().map_or(Ok(()), StateDir::remove));
-        if let Err(error) = removed {
-            crate::log::warn(format!("{error}; `hull delete --force` tries again"));
         }
     }
 }
