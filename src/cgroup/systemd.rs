@@ -5,7 +5,7 @@
 //! does not manage (v1 hierarchies like the freezer's, controllers like hugetlb, a subgroup) hull makes itself afterwards.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,9 @@ use crate::plan::cgroup::{Cgroup, Tree, Write};
 
 /// How long systemd may take for a job.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// And a unit without processes to be gone.
+const LEAVING: Duration = Duration::from_secs(3);
 
 const MANAGER: Target<'static> = Target {
     destination: "org.freedesktop.systemd1",
@@ -128,6 +131,7 @@ fn start(saved: &Saved, mut properties: Vec<Property>, is_slice: bool) -> Result
     let mut bus = Bus::connect(&saved.address, PATIENCE)?;
     bus.listen(JOB_REMOVED)?;
     let mut was_reset = false;
+    let deadline = Instant::now() + LEAVING;
     loop {
         let mut body = Writer::default();
         body.text(name).text("replace").properties(&properties).array(8, |_| {});
@@ -140,6 +144,10 @@ fn start(saved: &Saved, mut properties: Vec<Property>, is_slice: bool) -> Result
                 let mut body = Writer::default();
                 body.text(name);
                 bus.call(MANAGER, "ResetFailedUnit", "s", &body)?;
+            }
+            // Its cgroup has no processes (`check_unused`): it is on its way out, say of a container that was killed just now.
+            Answer::Error(error, _) if is_unit_exists(&error) && Instant::now() < deadline => {
+                crate::sys::process::sleep(Duration::from_millis(20));
             }
             Answer::Error(error, text) if is_unit_exists(&error) => {
                 return Err(

@@ -183,8 +183,8 @@ pub fn has_executed(pid: i32) -> Result<Option<bool>> {
     Ok(read_stat(pid)?.map(|stat| stat.flags & PF_FORKNOEXEC == 0))
 }
 
-/// The same of a process that has closed its end of a connection: execve closes it, and so does the end of the process,
-/// which is marked as such before its files are closed.
+/// The same of a process that has closed its end of a connection, if it does so by execve or by its end only: a process that
+/// ends is marked as such before its files are closed.
 pub fn closed_by_execve(pid: i32) -> Result<Option<bool>> {
     let died = PF_FORKNOEXEC | PF_EXITING;
     Ok(read_stat(pid)?.map(|stat| stat.flags & died != died))

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::Globals;
-use super::process::{Process, closed_by_execve, has_ended, is_stopped};
+use super::process::{Process, has_ended, has_executed, is_stopped};
 use super::record::Recorder;
 use super::sdnotify::Waiting;
 use super::state::{State, StateDir, Status};
@@ -148,7 +148,7 @@ pub fn release(dir: &StateDir, init: Process, pidfd: &OwnedFd, mut recorder: Opt
             .unwrap_or_else(|_| Error::host(Step::Exec, String::from_utf8_lossy(&said).into_owned()));
         return Err(error);
     }
-    match closed_by_execve(init.pid) {
+    match has_executed(init.pid) {
         Ok(Some(true)) => Ok(()),
         // Already reaped: then its own mark says how far it got.
         Ok(None) if page.is_executing() => Ok(()),
