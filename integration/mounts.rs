@@ -32,7 +32,8 @@ pub fn cases() -> Vec<Test> {
         )
         .peer("*", "leaves them there")
         .requires(Need::Root)
-        .requires(Need::Call("open_tree")),
+        .requires(Need::Call("open_tree"))
+        .requires(Need::Call("mount_setattr")),
         test("mounts/a_user_namespace_alone_cannot_mount", a_user_namespace_alone_cannot_mount)
             .peer("*", "says only EPERM")
             .requires(Need::Root),

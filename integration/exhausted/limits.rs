@@ -107,7 +107,7 @@ fn callers_memory(case: &mut Case) -> Result<()> {
 fn memory_without_a_killer(case: &mut Case) -> Result<()> {
     case.args(["sleep", "60"]);
     let mut refused = 0;
-    for kilobytes in [112, 128, 144, 160, 192] {
+    for kilobytes in [64, 80, 96, 112, 128, 144, 160, 192] {
         case.set("/linux/resources/memory", json!({"limit": kilobytes << 10, "disableOOMKiller": true}));
         let output = case.try_create(&[])?;
         if output.status != 0 {
