@@ -16,7 +16,7 @@ pub fn cases() -> Vec<Test> {
         test("idmap/without_a_user_namespace", without_a_user_namespace),
         test("idmap/idmap_and_ridmap", idmap_and_ridmap),
         test("idmap/a_joined_user_namespace", a_joined_user_namespace),
-        test("idmap/a_new_file_system", a_new_file_system),
+        test("idmap/a_new_file_system", a_new_file_system).requires(Need::Call("fsopen")),
         test("idmap/what_cannot_be_mapped_is_refused", what_cannot_be_mapped_is_refused),
     ]
     .into_iter()

@@ -33,7 +33,8 @@ pub fn cases() -> Vec<Test> {
         .peer("*", "leaves them there")
         .requires(Need::Root)
         .requires(Need::Call("open_tree"))
-        .requires(Need::Call("mount_setattr")),
+        .requires(Need::Call("mount_setattr"))
+        .requires(Need::Call("fsopen")),
         test("mounts/a_user_namespace_alone_cannot_mount", a_user_namespace_alone_cannot_mount)
             .peer("*", "says only EPERM")
             .requires(Need::Root),

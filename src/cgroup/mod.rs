@@ -312,9 +312,11 @@ impl Handle {
     /// An error with the memory limit as its hint, where that explains it: it killed, or a call failed for want of memory,
     /// or a process left without a word and not by a signal from outside.
     pub fn explain(&self, error: Error, without_a_word: bool) -> Error {
+        // ENOSPC: what the mount table and tmpfs say of it.
+        let no_memory = (error.is(Errno::NOMEM) || error.is(Errno::NOSPC)) && error.hint.is_none();
         if without_a_word && self.oom_kills() > Some(0) {
             error.hint(NO_MEMORY)
-        } else if (without_a_word || (error.is(Errno::NOMEM) && error.hint.is_none())) && self.met_limit() {
+        } else if (without_a_word || no_memory) && self.met_limit() {
             let others = error.hint.as_ref().map_or(String::new(), |others| format!("{others}; "));
             error.hint(format!("{others}{MET_LIMIT}"))
         } else {
