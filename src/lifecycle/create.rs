@@ -322,7 +322,7 @@ impl Listener {
 fn init(prepared: &Prepared, ends: InitEnds<'_>) -> ! {
     let InitEnds { channel, listener, joins, host_files, stdio } = ends;
     let mut who = Listener::Setup(channel);
-    let error = match init_steps(prepared, &mut who, listener, joins, host_files, stdio) {
+    let error = match init_steps(prepared, &mut who, &listener, joins, host_files, stdio) {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -330,6 +330,7 @@ fn init(prepared: &Prepared, ends: InitEnds<'_>) -> ! {
         Listener::Setup(channel) => {
             let _ = channel.send(&Sync::Failed(Box::new(error)), &[]);
         }
+        // `listener` is open until then: its end tells `start` that init has gone.
         Listener::Log => crate::log::last_words(&error),
         Listener::Start(page, _connection) => page.store(&sync::packed(&error, crate::sys::shared::ROOM)),
         Listener::Nobody => {}
@@ -340,7 +341,7 @@ fn init(prepared: &Prepared, ends: InitEnds<'_>) -> ! {
 fn init_steps(
     prepared: &Prepared,
     who: &mut Listener,
-    listener: OwnedFd,
+    listener: &OwnedFd,
     joins: Vec<Opened<'_>>,
     host_files: HostFiles,
     stdio: Stdio,
@@ -353,7 +354,7 @@ fn init_steps(
     trace::become_side(Side::Init);
     trace::step("7 wait for the maps and the cgroup");
     steps::process::die_with_parent(true)?;
-    close_all_but(plan, channel, &listener, &joins, &host_files, &stdio)?;
+    close_all_but(plan, channel, listener, &joins, &host_files, &stdio)?;
     let mut host_pid = 0;
     if plan.sync.mapped {
         let Some((Sync::Mapped(pid), _)) = channel.recv()? else { return Err(sync::setup_gone()) };
@@ -518,8 +519,7 @@ fn init_steps(
         return Err(sync::setup_gone());
     };
     *who = Listener::Log;
-    let start = wait_for_start(&listener)?;
-    drop(listener);
+    let start = wait_for_start(listener)?;
 
     // ── `hull start` is there, and wants to know what becomes of the execve.
     *who = Listener::Start(start.outcome, start.connection);
