@@ -34,7 +34,8 @@ pub fn cases() -> Vec<Test> {
             .requires(Need::CgroupV1)
             .requires(Need::Controller("memory"))
             .requires(Need::Hull),
-        test("exhausted/few_descriptors", few_descriptors).requires(Need::Hull),
+        // Without pidfd_open it takes one more.
+        test("exhausted/few_descriptors", few_descriptors).requires(Need::Hull).requires(Need::Call("pidfd_open")),
     ]
 }
 
