@@ -18,7 +18,7 @@ use crate::plan::mounts::{Mount, MountKind, options};
 use crate::plan::namespaces::{self, Namespaces};
 use crate::plan::seccomp::KNOWN_FLAGS;
 use crate::spec::Spec;
-use crate::spec::json::{escape, nearest};
+use crate::spec::json::{did_you_mean, escape};
 use crate::{steps, sys};
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
@@ -105,11 +105,8 @@ fn mounts(spec: &Spec<'_>, plan: &Plan, out: &mut Vec<Problem>) {
                 if !known.lines().any(|line| line.split_whitespace().last() == Some(name)) {
                     let what = format!("/proc/filesystems does not have {fstype}");
                     let problem = Problem::warning(Kind::Host, format!("/mounts/{}/type", mount.index), what);
-                    let near = nearest(name, known.lines().filter_map(|line| line.split_whitespace().last()));
-                    out.push(match near {
-                        Some(near) => problem.hint(format!("did you mean \"{near}\"?")),
-                        None => problem.hint("the kernel may load a module for it"),
-                    });
+                    let meant = did_you_mean(name, known.lines().filter_map(|line| line.split_whitespace().last()));
+                    out.push(problem.hint(meant.unwrap_or_else(|| "the kernel may load a module for it".into())));
                 }
                 words(spec, mount.index, fstype, out);
             }
@@ -154,10 +151,7 @@ fn words(spec: &Spec<'_>, index: usize, fstype: &str, out: &mut Vec<Problem>) {
             let what = format!("{fstype} takes no option {key:?}");
             let problem = Problem::warning(Kind::Spec, format!("/mounts/{index}/options/{i}"), what);
             let known = taken.iter().copied().chain(options::OPTIONS.iter().map(|row| row.0));
-            out.push(match nearest(key, known) {
-                Some(near) => problem.hint(format!("did you mean \"{near}\"?")),
-                None => problem,
-            });
+            out.push(Problem { hint: did_you_mean(key, known), ..problem });
         }
     }
 }

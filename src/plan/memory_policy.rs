@@ -3,7 +3,7 @@
 use super::ranges;
 use crate::error::{Error, Result};
 use crate::spec;
-use crate::spec::json::nearest;
+use crate::spec::json::did_you_mean;
 
 /// MPOL_* by name (linux/mempolicy.h).
 pub const MODES: [(&str, u32); 7] = [
@@ -78,10 +78,7 @@ pub fn plan(policy: &spec::MemoryPolicy<'_>) -> Result<MemoryPolicy> {
 
 fn unknown(pointer: String, what: &str, name: &str, known: &[(&'static str, u32)]) -> Error {
     let error = Error::spec(pointer, format_args!("unknown {what} {name:?}"));
-    match nearest(name, known.iter().map(|row| row.0)) {
-        Some(near) => error.hint(format!("did you mean \"{near}\"?")),
-        None => error,
-    }
+    Error { hint: did_you_mean(name, known.iter().map(|row| row.0)), ..error }
 }
 
 #[cfg(test)]

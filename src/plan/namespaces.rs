@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::mounts::NamespacesSummary;
 use crate::error::{Error, Result};
 use crate::spec;
-use crate::spec::json::{escape, nearest};
+use crate::spec::json::{did_you_mean, escape};
 
 /// One kind of namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,12 +107,8 @@ impl Namespaces {
             let pointer = format!("/linux/namespaces/{index}/type");
             let Some(name) = &namespace.kind else { return Err(Error::spec(pointer, "missing")) };
             let Some((kind, _, flag)) = Kind::ALL.into_iter().find(|(_, known, _)| **known == **name) else {
-                let hint = nearest(name, Kind::ALL.iter().map(|row| row.1));
-                let error = Error::spec(pointer, format_args!("unknown namespace {name:?}"));
-                return Err(match hint {
-                    Some(near) => error.hint(format!("did you mean \"{near}\"?")),
-                    None => error,
-                });
+                let hint = did_you_mean(name, Kind::ALL.iter().map(|row| row.1));
+                return Err(Error { hint, ..Error::spec(pointer, format_args!("unknown namespace {name:?}")) });
             };
             if seen & flag != 0 {
                 return Err(Error::spec(pointer, format_args!("namespace \"{name}\" is given twice")));

@@ -10,7 +10,7 @@ use super::namespaces::{Kind, Namespaces};
 use crate::error::{Error, Result};
 use crate::host::HostFacts;
 use crate::spec;
-use crate::spec::json::nearest;
+use crate::spec::json::did_you_mean;
 use crate::spec::{List, Str};
 
 /// The program.
@@ -393,10 +393,10 @@ fn capabilities(
                 known => {
                     let mut what = "is newer than this kernel, ignored".to_owned();
                     if known.is_none() {
-                        let all = names(u64::MAX >> (63 - 40));
-                        let near = nearest(name, all.iter().map(String::as_str));
-                        let near = near.map(|near| format!("; did you mean \"{near}\"?")).unwrap_or_default();
-                        what = format!("is no capability, ignored{near}");
+                        let all = all_names();
+                        let meant = did_you_mean(name, all.iter().map(String::as_str));
+                        let meant = meant.map(|question| format!("; {question}")).unwrap_or_default();
+                        what = format!("is no capability, ignored{meant}");
                     }
                     notes.push(format!("config.json: /process/capabilities/{set}/{index}: {:?} {what}", &**name));
                     unknown.push(name);
@@ -442,6 +442,11 @@ pub fn names(bits: u64) -> Vec<String> {
         .collect()
 }
 
+/// The names of all capabilities that hull knows, in the kernel's order.
+pub fn all_names() -> Vec<String> {
+    names(caps::all().iter().fold(0, |bits, cap| bits | 1 << cap.index()))
+}
+
 fn rlimits(list: &List<spec::Rlimit<'_>>) -> Result<Vec<Rlimit>> {
     let mut limits: Vec<Rlimit> = Vec::with_capacity(list.len());
     for (index, limit) in list.iter().enumerate() {
@@ -465,11 +470,7 @@ fn rlimits(list: &List<spec::Rlimit<'_>>) -> Result<Vec<Rlimit>> {
 }
 
 fn unknown(pointer: String, what: &str, name: &str, names: impl Iterator<Item = &'static str>) -> Error {
-    let error = Error::spec(pointer, format_args!("unknown {what} {name:?}"));
-    match nearest(name, names) {
-        Some(near) => error.hint(format!("did you mean \"{near}\"?")),
-        None => error,
-    }
+    Error { hint: did_you_mean(name, names), ..Error::spec(pointer, format_args!("unknown {what} {name:?}")) }
 }
 
 fn scheduler(scheduler: &spec::Scheduler<'_>) -> Result<Scheduler> {

@@ -284,6 +284,11 @@ pub fn nearest<'n>(key: &str, names: impl IntoIterator<Item = &'n str>) -> Optio
         .map(|(_, name)| name)
 }
 
+/// The same as a hint.
+pub fn did_you_mean<'n>(key: &str, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
+    nearest(key, names).map(|near| format!("did you mean \"{near}\"?"))
+}
+
 /// Whether it begins alike, and the rest of its letters come in the same order.
 fn is_short_for(short: &str, name: &str) -> bool {
     let mut letters = name.bytes();

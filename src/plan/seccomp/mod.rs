@@ -29,7 +29,7 @@ pub mod words;
 mod oracle;
 
 use crate::error::{Error, Result, Step};
-use crate::spec::json::nearest;
+use crate::spec::json::did_you_mean;
 use crate::spec::{self, Str};
 
 pub use arch::{ARCHS, Arch};
@@ -236,9 +236,9 @@ fn collect(
                 if context.fail_unknown {
                     return Err(unknown_call(pointer(), name).hint(format!("{FAIL_UNKNOWN_ANNOTATION} is set")));
                 }
-                let near = nearest(name, arch::names()).map(|near| format!("; did you mean \"{near}\"?"));
-                let near = near.unwrap_or_default();
-                notes.push(format!("config.json: {}: unknown system call \"{name}\": left out{near}", pointer()));
+                let meant = did_you_mean(name, arch::names()).map(|question| format!("; {question}"));
+                let meant = meant.unwrap_or_default();
+                notes.push(format!("config.json: {}: unknown system call \"{name}\": left out{meant}", pointer()));
                 continue;
             };
             uses_notify |= action == NOTIFY;
@@ -383,17 +383,12 @@ fn flags(spec: &spec::Seccomp<'_>, notify: bool, notes: &mut Vec<String>) -> Res
 
 fn unknown(pointer: impl std::fmt::Display, what: &str, name: &str, known: &[&'static str]) -> Error {
     let error = Error::spec(pointer, format_args!("unknown {what} \"{name}\""));
-    match nearest(name, known.iter().copied()) {
-        Some(near) => error.hint(format!("did you mean \"{near}\"?")),
-        None => error,
-    }
+    Error { hint: did_you_mean(name, known.iter().copied()), ..error }
 }
 
 fn unknown_call(pointer: String, name: &str) -> Error {
-    match nearest(name, arch::names()) {
-        Some(near) => Error::spec(pointer, format_args!("unknown system call \"{name}\", did you mean \"{near}\"?")),
-        None => Error::spec(pointer, format_args!("unknown system call \"{name}\"")),
-    }
+    let meant = did_you_mean(name, arch::names()).map(|question| format!(", {question}")).unwrap_or_default();
+    Error::spec(pointer, format_args!("unknown system call \"{name}\"{meant}"))
 }
 
 #[cfg(test)]
