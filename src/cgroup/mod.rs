@@ -297,6 +297,15 @@ impl Handle {
         })
     }
 
+    /// Whether the memory limit has killed a process.
+    pub fn killed_by_limit(&self) -> bool {
+        match self.oom_kills() {
+            Some(kills) => kills > 0,
+            // systemd takes the cgroup away with its last process, and keeps the unit that failed.
+            None => self.unit.as_ref().is_some_and(systemd::was_out_of_memory),
+        }
+    }
+
     /// Whether the memory limit was met, with or without a kill.
     pub fn met_limit(&self) -> bool {
         self.trees.iter().any(|tree| {
@@ -314,7 +323,7 @@ impl Handle {
     pub fn explain(&self, error: Error, without_a_word: bool) -> Error {
         // ENOSPC: what the mount table and tmpfs say of it.
         let no_memory = (error.is(Errno::NOMEM) || error.is(Errno::NOSPC)) && error.hint.is_none();
-        if without_a_word && self.oom_kills() > Some(0) {
+        if without_a_word && self.killed_by_limit() {
             error.hint(NO_MEMORY)
         } else if (without_a_word || no_memory) && self.met_limit() {
             let others = error.hint.as_ref().map_or(String::new(), |others| format!("{others}; "));
@@ -385,11 +394,7 @@ pub const NO_KILLER: &str = "the memory limit of its cgroup is met, and disableO
 
 /// Whether the memory limit has killed a process of the container.
 pub fn had_no_memory(saved: &Saved) -> bool {
-    Handle::open(saved).is_ok_and(|handle| match handle.oom_kills() {
-        Some(kills) => kills > 0,
-        // systemd takes the cgroup away with its last process, and keeps the unit that failed.
-        None => handle.unit.as_ref().is_some_and(systemd::was_out_of_memory),
-    })
+    Handle::open(saved).is_ok_and(|handle| handle.killed_by_limit())
 }
 
 /// Lets frozen processes die that have been killed: on v1 a frozen one keeps the signal until it is thawed, and the

@@ -90,7 +90,7 @@ impl Undo<'_> {
         }
         match &self.cgroup {
             // From outside, unless the limit has killed.
-            Some(cgroup) if how.ends_with("signal 9") && cgroup.oom_kills().is_none_or(|kills| kills == 0) => error,
+            Some(cgroup) if how.ends_with("signal 9") && !cgroup.killed_by_limit() => error,
             Some(cgroup) => cgroup.explain(error, true),
             None => error,
         }
