@@ -7,6 +7,7 @@ use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::Plan;
 use crate::plan::namespaces::Kind;
 use crate::plan::process::Process;
+use crate::sys::listing;
 
 /// CAP_SETGID and CAP_SETUID (linux/capability.h).
 const SETGID: u64 = 1 << 6;
@@ -86,8 +87,7 @@ pub fn tree(init: i32) -> Result<Vec<i32>> {
 fn threads(pid: i32) -> Result<Vec<i32>> {
     let path = format!("/proc/{pid}/task");
     let subject = || format!("find the threads of a restored process, {path}");
-    let entries = std::fs::read_dir(&path).err_at(Step::Criu, "open", subject)?;
-    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+    listing::numbers(path.as_ref()).err_at(Step::Criu, "getdents64", subject)
 }
 
 /// A namespace that the config gives the container must not be the host's.

@@ -20,9 +20,14 @@ pub fn names(path: &Path) -> Result<Vec<(String, FileType)>> {
     Ok(names)
 }
 
+/// The names that are numbers, as those of processes in /proc and of threads in its directories.
+pub fn numbers(path: &Path) -> Result<Vec<i32>> {
+    names(path).map(|names| names.iter().filter_map(|(name, _)| name.parse().ok()).collect())
+}
+
 /// The numbers in /proc.
 pub fn processes() -> Result<Vec<i32>> {
-    names(Path::new("/proc")).map(|names| names.iter().filter_map(|(name, _)| name.parse().ok()).collect())
+    numbers(Path::new("/proc"))
 }
 
 #[cfg(test)]
