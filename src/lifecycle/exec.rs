@@ -223,8 +223,9 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
             trace::step("11 report the process, wait for the word");
             report(options, &child)?;
             let signals = foreground.as_ref().map(Foreground::signals);
-            let told = waitpoint::wait(path, child.pidfd(), signals).inspect_err(|_| not_run(options));
-            later = told?.ok_or_else(|| prepared.how_it_died(&child)).inspect_err(|_| not_run(options))?;
+            later = waitpoint::wait(path, child.pidfd(), signals)
+                .and_then(|told| told.ok_or_else(|| prepared.how_it_died(&child)))
+                .inspect_err(|_| not_run(options))?;
         }
         trace::step("11 let the joining process execute");
         channel.send(&Sync::Created, &[]).map_err(|e| channel.reason_of(e, || prepared.how_it_died(&child)))?;
