@@ -81,7 +81,6 @@ pub fn attach_on_host(plan: &Rootfs, intent: impl FnOnce(u64) -> Result<()>) -> 
 /// place stays.
 pub fn detach_from_host(path: &Path, id: u64) -> Result<()> {
     let subject = || format!("unmount root file system {}", show(path));
-    let number = id.to_string();
     for _ in 0..2 {
         let top = match rustix::fs::open(path, HERE, Mode::empty()) {
             Ok(top) => top,
@@ -91,17 +90,14 @@ pub fn detach_from_host(path: &Path, id: u64) -> Result<()> {
         let seen = tree::mount_id(top.as_fd()).err_at(Step::Mount, "open", subject)?;
         if seen != id {
             let table = std::fs::read_to_string("/proc/self/mountinfo").err_at(Step::Mount, "open", subject)?;
-            let parent = |number: &str| {
-                let mut fields = table
-                    .lines()
-                    .map(|line| line.split(' '))
-                    .find_map(|mut fields| (fields.next() == Some(number)).then_some(fields))?;
-                fields.next().map(str::to_owned)
-            };
-            if parent(&number).is_none() {
+            let mut all = table.lines().filter_map(|line| {
+                let mut numbers = line.split(' ').map(str::parse::<u64>);
+                Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+            });
+            if !all.clone().any(|(mount, _)| mount == id) {
                 return Ok(());
             }
-            if parent(&seen.to_string()).as_ref() != Some(&number) {
+            if !all.any(|mount| mount == (seen, id)) {
                 return Err(Error::host(Step::Mount, format!("{}: another mount lies over it", subject())));
             }
         }
