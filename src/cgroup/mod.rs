@@ -341,15 +341,23 @@ impl Handle {
     }
 
     /// Kills what is left and removes the cgroups with all that the payload made in them; never a parent.
-    pub fn remove(&self) -> Result<()> {
+    pub fn remove(self) -> Result<()> {
         self.remove_trees()?;
-        if let Some(unit) = &self.unit
-            && let Err(error) = systemd::stop(unit)
-        {
-            // Nothing is left of it in the kernel, and a scope without processes goes by itself.
-            crate::log::warn(error.to_string());
+        let Handle { trees, unit, .. } = self;
+        // So that a unit can be stopped wherever one could be started: with no more descriptors than that took.
+        drop(trees);
+        match unit.map_or(Ok(()), |unit| systemd::stop(&unit)) {
+            // systemd need not hear that a cgroup is empty which has gone, and would keep the unit: it is tried again.
+            Err(error) if [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS].iter().any(|&e| error.is(e)) => {
+                Err(error)
+            }
+            Err(error) => {
+                // There may be no systemd any more, and nothing is left of the unit in the kernel.
+                crate::log::warn(error.to_string());
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
-        Ok(())
     }
 
     fn remove_trees(&self) -> Result<()> {

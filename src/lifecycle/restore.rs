@@ -308,7 +308,7 @@ impl Drop for Made {
             criu.kill();
         }
         // Its processes, restored or not, are in the cgroup.
-        let removed = self.cgroup.as_ref().map_or(Ok(()), Handle::remove);
+        let removed = self.cgroup.take().map_or(Ok(()), Handle::remove);
         match removed.and(self.rdt.as_ref().map_or(Ok(()), intel_rdt::Saved::remove)) {
             Ok(()) => drop(self.dir.remove()),
             Err(error) => crate::log::warn(format!("{error}; `hull delete --force` tries again")),

@@ -108,7 +108,7 @@ impl Drop for Undo<'_> {
         for error in self.net_devices.take().map(NetDevices::give_back).unwrap_or_default() {
             crate::log::warn(error.to_string());
         }
-        let removed = self.cgroup.as_ref().map_or(Ok(()), Handle::remove);
+        let removed = self.cgroup.take().map_or(Ok(()), Handle::remove);
         let removed = removed.and(self.rdt.as_ref().map_or(Ok(()), intel_rdt::Saved::remove));
         let removed =
             removed.and(self.host_root.map_or(Ok(()), |(path, id)| steps::rootfs::detach_from_host(path, id)));
