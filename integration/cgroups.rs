@@ -76,6 +76,9 @@ pub fn cases() -> Vec<Test> {
             .peer("*", "their versions here have the older formula"),
         with(test("cgroups/idle_and_burst", idle_and_burst), "cpu").peer("*", "1.1 and 1.8 know neither"),
         root(test("cgroups/block_io_throttles", block_io_throttles)).requires(Need::BlockIo),
+        root(test("cgroups/create_container_hooks_find_the_limits", create_container_hooks_find_the_limits))
+            .requires(Need::CgroupV1)
+            .requires(Need::BlockIo),
         with(test("cgroups/huge_pages_and_their_reservations", huge_pages_and_their_reservations), "hugetlb")
             .peer("*", "they set no limit of reservations"),
         with(
@@ -568,6 +571,24 @@ fn disk() -> Option<String> {
         let number = fs::read_to_string(entry.path().join("dev")).ok()?;
         (!virtual_one).then(|| number.trim().to_owned())
     })
+}
+
+/// So many that a hook which did not wait for them would be there first.
+fn create_container_hooks_find_the_limits(case: &mut Case) -> Result<()> {
+    let disk = disk().context("a disk")?;
+    let (major, minor) = disk.split_once(':').context("a device number")?;
+    let (major, minor): (u32, u32) = (major.parse()?, minor.parse()?);
+    let rates: Vec<_> = (1..=10_000).map(|rate| json!({"major": major, "minor": minor, "rate": rate})).collect();
+    let path = format!("/{}-limits", case.id);
+    let found = case.dir.join("found");
+    let script = format!("cat /sys/fs/cgroup/blkio{path}/blkio.throttle.read_bps_device >{}", found.display());
+    case.set("/linux/resources/blockIO", json!({"throttleReadBpsDevice": rates}));
+    case.set("/linux/cgroupsPath", json!(path));
+    case.set("/hooks", json!({"createContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}));
+    case.args(["sleep", "60"]).up()?;
+    let found = kernel::read(&found)?;
+    ensure!(found.trim() == format!("{disk} 10000"), "the hook found {found:?}");
+    case.delete()
 }
 
 fn block_io_throttles(case: &mut Case) -> Result<()> {

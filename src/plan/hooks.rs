@@ -73,9 +73,9 @@ impl Hooks {
         })
     }
 
-    /// Whether setup has something to run while init waits before pivot_root.
+    /// Whether init waits for setup before pivot_root: for its hooks, or for the limits that init's own hooks must find.
     pub fn before_pivot(&self) -> bool {
-        !(self.prestart.is_empty() && self.create_runtime.is_empty())
+        !(self.prestart.is_empty() && self.create_runtime.is_empty() && self.create_container.is_empty())
     }
 
     /// Whether init runs hooks itself.

@@ -151,7 +151,7 @@ pub struct SyncPoints {
     pub mapped: bool,
     /// setup waits for init's namespaces, to clone the sources that init cannot reach and to move network devices.
     pub namespaces_ready: bool,
-    /// init waits for prestart and createRuntime hooks.
+    /// init waits for prestart and createRuntime hooks, and before createContainer hooks for the limits.
     pub hooks: bool,
 }
 
