@@ -563,21 +563,23 @@ fn idle_and_burst(case: &mut Case) -> Result<()> {
     case.delete()
 }
 
-/// A disk of the host, as `major:minor`.
-fn disk() -> Option<String> {
-    fs::read_dir("/sys/block").ok()?.flatten().find_map(|entry| {
+/// A disk of the host (`Need::BlockIo`): `major:minor`, and both numbers.
+fn disk() -> Result<(String, u32, u32)> {
+    let disk = fs::read_dir("/sys/block")?.flatten().find_map(|entry| {
         let name = entry.file_name().to_string_lossy().into_owned();
         let virtual_one = ["loop", "ram", "zram"].iter().any(|kind| name.starts_with(kind));
         let number = fs::read_to_string(entry.path().join("dev")).ok()?;
         (!virtual_one).then(|| number.trim().to_owned())
-    })
+    });
+    let disk = disk.context("there is no disk")?;
+    let (major, minor) = disk.split_once(':').context("a device number")?;
+    let (major, minor) = (major.parse()?, minor.parse()?);
+    Ok((disk, major, minor))
 }
 
 /// So many that a hook which did not wait for them would be there first.
 fn create_container_hooks_find_the_limits(case: &mut Case) -> Result<()> {
-    let disk = disk().context("a disk")?;
-    let (major, minor) = disk.split_once(':').context("a device number")?;
-    let (major, minor): (u32, u32) = (major.parse()?, minor.parse()?);
+    let (disk, major, minor) = disk()?;
     let rates: Vec<_> = (1..=10_000).map(|rate| json!({"major": major, "minor": minor, "rate": rate})).collect();
     let path = format!("/{}-limits", case.id);
     let found = case.dir.join("found");
@@ -592,9 +594,7 @@ fn create_container_hooks_find_the_limits(case: &mut Case) -> Result<()> {
 }
 
 fn block_io_throttles(case: &mut Case) -> Result<()> {
-    let Some(disk) = disk() else { return Ok(()) };
-    let (major, minor) = disk.split_once(':').context("a device number")?;
-    let (major, minor): (u32, u32) = (major.parse()?, minor.parse()?);
+    let (disk, major, minor) = disk()?;
     case.set(
         "/linux/resources/blockIO",
         json!({"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1_048_576}],
