@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     fs::create_dir_all(&man)?;
     fs::create_dir_all(&completions)?;
     // Verbs are built when they are used; here all of them are.
-    let mut command = hull::cli::command();
+    let mut command = hull::cli::help::command();
     command.build();
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         generate_to(shell, &mut command.clone(), "hull", &completions)?;

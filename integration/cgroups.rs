@@ -89,6 +89,8 @@ pub fn cases() -> Vec<Test> {
         with(with(test("cgroups/unified_values_of_controllers", unified_values_of_controllers), "memory"), "pids")
             .requires(Need::CgroupV2),
         with(test("cgroups/memory_without_a_killer", memory_without_a_killer), "memory").requires(Need::CgroupV1),
+        root(test("cgroups/a_limit_without_its_controller", a_limit_without_its_controller))
+            .peer("*", "names a file, on v1, or on v2 takes no notice of some"),
         with(test("cgroups/v1_device_list", v1_device_list), "devices")
             .requires(Need::CgroupV1)
             .peer("crun", "allows /dev/console too, and no tun"),
@@ -635,6 +637,41 @@ fn network_classes_and_priorities(case: &mut Case) -> Result<()> {
     let priorities = value(&init, "net_prio", "net_prio.ifpriomap", "")?;
     ensure!(priorities.lines().any(|line| line == "lo 7"), "the priorities are {priorities:?}");
     case.delete()
+}
+
+/// It is refused by the controller's name, but not the want of a limit: without the controller there is none.
+fn a_limit_without_its_controller(case: &mut Case) -> Result<()> {
+    let on_v2 = ["/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cgroup/unified/cgroup.controllers"]
+        .map(|file| fs::read_to_string(file).unwrap_or_default())
+        .concat();
+    let is_there = |controller: &str| {
+        Path::new("/sys/fs/cgroup").join(controller).join("cgroup.procs").exists()
+            || on_v2.split_whitespace().any(|have| have == controller)
+    };
+    let plain = case.args(["true"]).config.clone();
+    let huge = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]});
+    for (controller, only_v1, resources) in [
+        ("memory", false, json!({"memory": {"limit": 50_000_000}})),
+        ("pids", false, json!({"pids": {"limit": 50}})),
+        ("cpuset", false, json!({"cpu": {"cpus": "0"}})),
+        ("hugetlb", false, huge),
+        ("rdma", false, json!({"rdma": {"nosuch0": {"hcaHandles": 2}}})),
+        ("net_cls", true, json!({"network": {"classID": 5}})),
+        ("net_prio", true, json!({"network": {"priorities": [{"name": "lo", "priority": 3}]}})),
+    ] {
+        if is_there(controller) || only_v1 && v2_only() {
+            continue;
+        }
+        case.config = plain.clone();
+        for (name, value) in resources.as_object().context("an object")? {
+            case.set(&format!("/linux/resources/{name}"), value.clone());
+        }
+        case.run()?.refused()?.stderr_has(&format!("{controller} controller"))?.one_sentence()?;
+    }
+    case.config = plain;
+    case.set("/linux/resources/memory", json!({"limit": -1, "swap": -1}))
+        .set("/linux/resources/pids", json!({"limit": -1}));
+    case.set("/linux/resources/cpu", json!({"quota": -1})).run()?.ok().map(drop)
 }
 
 /// Without such hardware the kernel knows no device, and says so of each name.

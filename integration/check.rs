@@ -226,6 +226,7 @@ fn what_it_refuses_run_refuses_too(case: &mut Case) -> Result<()> {
         ("/mounts", bind("/nosuch/source", "/mnt"), "/mounts/N/source"),
         ("/mounts", bind(&file.to_string_lossy(), "/mnt"), "/mounts/N/destination"),
         ("/mounts", bind("/etc", "/etc/passwd"), "/mounts/N/destination"),
+        ("/mounts", bind("/etc", "/etc/passwd/below"), "/mounts/N/destination"),
         ("/mounts", json!({"destination": "/mnt", "type": "nosuchfs", "source": "x"}), "/mounts/N/type"),
         ("/hooks/createRuntime", json!([{"path": "/nosuch/hook"}]), "/hooks/createRuntime/0/path"),
         ("/hooks/startContainer", json!([{"path": "/nosuch/hook"}]), "/hooks/startContainer/0/path"),

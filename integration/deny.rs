@@ -14,6 +14,11 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 /// The first argument of a suite that is only the launcher.
 pub const OPTION: &str = "--deny";
 
+/// What a nested host's profile may refuse, call by call in groups.
+pub fn groups() -> Vec<&'static str> {
+    include_str!("calls.txt").lines().filter_map(|line| line.strip_prefix("deny ")).collect()
+}
+
 /// Installs the filter that the second argument asks for, and becomes the program that the others name.
 pub fn launch() -> ExitCode {
     let args: Vec<_> = env::args_os().skip(2).collect();
@@ -60,21 +65,40 @@ fn install(denied: &str) -> Result<()> {
 
 fn number(call: &str) -> Result<i64> {
     Ok(match call {
-        "openat2" => libc::SYS_openat2,
-        "landlock_create_ruleset" => libc::SYS_landlock_create_ruleset,
+        "accept4" => libc::SYS_accept4,
+        "add_key" => libc::SYS_add_key,
+        "bpf" => libc::SYS_bpf,
         "clone3" => libc::SYS_clone3,
-        "mount_setattr" => libc::SYS_mount_setattr,
-        "fsopen" => libc::SYS_fsopen,
+        "close_range" => libc::SYS_close_range,
+        "copy_file_range" => libc::SYS_copy_file_range,
+        "eventfd2" => libc::SYS_eventfd2,
+        "execveat" => libc::SYS_execveat,
+        "faccessat2" => libc::SYS_faccessat2,
         "fsconfig" => libc::SYS_fsconfig,
         "fsmount" => libc::SYS_fsmount,
+        "fsopen" => libc::SYS_fsopen,
         "fspick" => libc::SYS_fspick,
+        "getrandom" => libc::SYS_getrandom,
+        "keyctl" => libc::SYS_keyctl,
+        "landlock_create_ruleset" => libc::SYS_landlock_create_ruleset,
+        "memfd_create" => libc::SYS_memfd_create,
+        "mount_setattr" => libc::SYS_mount_setattr,
         "move_mount" => libc::SYS_move_mount,
         "open_tree" => libc::SYS_open_tree,
+        "openat2" => libc::SYS_openat2,
+        "pidfd_getfd" => libc::SYS_pidfd_getfd,
         "pidfd_open" => libc::SYS_pidfd_open,
         "pidfd_send_signal" => libc::SYS_pidfd_send_signal,
-        "pidfd_getfd" => libc::SYS_pidfd_getfd,
+        "pipe2" => libc::SYS_pipe2,
+        "prlimit64" => libc::SYS_prlimit64,
+        "request_key" => libc::SYS_request_key,
+        "rseq" => libc::SYS_rseq,
+        "sched_setattr" => libc::SYS_sched_setattr,
+        "seccomp" => libc::SYS_seccomp,
+        "sendfile" => libc::SYS_sendfile,
+        "set_robust_list" => libc::SYS_set_robust_list,
+        "signalfd4" => libc::SYS_signalfd4,
         "statx" => libc::SYS_statx,
-        "close_range" => libc::SYS_close_range,
         other => bail!("{other}: a call that no test denies"),
     })
 }

@@ -45,6 +45,7 @@ pub fn cases() -> Vec<Test> {
         test("exec/into_a_created_container_without_root_is_refused", into_a_created_container_without_root)
             .requires(Need::Rootless)
             .requires(Need::Hull),
+        test("exec/reads_the_process_from_a_pipe", reads_the_process_from_a_pipe),
         test("exec/a_missing_program_gives_255_and_is_named", a_missing_program)
             .peer("crun", "gives 127 in the foreground"),
         test("exec/a_failing_execve_is_told", a_failing_execve_is_told)
@@ -92,6 +93,8 @@ pub fn cases() -> Vec<Test> {
         test("exec/options_end_at_the_id", options_end_at_the_id),
         test("exec/a_process_file_stands_alone", a_process_file_stands_alone)
             .requires(Need::Root)
+            // By which the program itself asks for its limits.
+            .requires(Need::Call("prlimit64"))
             .peer("*", "ignore its umask"),
         test("exec/a_process_file_takes_the_rest_from_the_container", a_process_file_takes_the_rest)
             .requires(Need::Root)
@@ -242,6 +245,21 @@ fn is_in_every_cgroup(case: &mut Case) -> Result<()> {
     let (there, here) = (kernel::cgroups(init.pid)?, kernel::cgroups(joined.pid)?);
     ensure!(there == here, "init is in {there:?}, the process in {here:?}");
     joined.end();
+    case.delete()
+}
+
+fn reads_the_process_from_a_pipe(case: &mut Case) -> Result<()> {
+    case.args(["sleep", "60"]).up()?;
+    let mut process = case.config["process"].clone();
+    process["args"] = json!(["echo", "from a pipe"]);
+    fs::write(case.dir.join("process.json"), serde_json::to_string(&process)?)?;
+    case.before = "cat process.json | (exec \"$@\"); exit".into();
+    for name in ["/dev/stdin", "/proc/self/fd/0"] {
+        case.verb(["exec", "--process", name, &case.id])?.ok()?.stdout_is("from a pipe\n")?;
+    }
+    case.before = "mkfifo pipe; { cat process.json >pipe; } & :".into();
+    case.verb(["exec", "--process", "pipe", &case.id])?.ok()?.stdout_is("from a pipe\n")?;
+    case.before = String::new();
     case.delete()
 }
 

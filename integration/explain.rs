@@ -11,10 +11,19 @@ pub fn cases() -> Vec<Test> {
         test("explain/names_the_steps_in_order_and_does_nothing", names_the_steps).requires(Need::Hull),
         test("explain/json_has_side_call_and_pointer", json_has_its_fields).requires(Need::Hull),
         test("explain/says_what_create_would_refuse", says_what_create_would_refuse).requires(Need::Hull),
-        test("explain/the_shell_commands_make_the_same_root", the_shell_does_the_same)
+        test("explain/the_script_makes_what_each_bundle_says", the_script_makes_each_bundle)
             .requires(Need::Hull)
-            .requires(Need::Root),
+            .requires(Need::Root)
+            .requires(Need::NoFilter)
+            .requires(Need::Tool("capsh")),
+        test("explain/the_script_stops_before_it_touches_anything", the_script_stops)
+            .requires(Need::Hull)
+            .requires(Need::Tool("capsh")),
+        test("explain/cause_and_cure_of_a_code", cause_and_cure_of_a_code).requires(Need::Hull),
         test("trace/shows_setup_and_init_as_they_ran", trace_shows_both_sides).requires(Need::Hull),
+        test("trace/is_drawn_on_stderr", trace_is_drawn).requires(Need::Hull),
+        test("trace/a_file_is_drawn", a_trace_is_drawn).requires(Need::Hull),
+        test("trace/files_that_are_none", files_that_are_no_trace).requires(Need::Hull),
         test("trace/of_start_joins_the_same_init", trace_of_start).requires(Need::Hull),
     ]
 }
@@ -53,6 +62,28 @@ fn json_has_its_fields(case: &mut Case) -> Result<()> {
     Ok(())
 }
 
+/// The code at the end of an error is one that `explain` knows, with the words of docs/errors.md.
+fn cause_and_cure_of_a_code(case: &mut Case) -> Result<()> {
+    let failed = case.args(["/nosuch/program"]).run()?.refused()?.one_sentence()?;
+    let code = failed.stderr.trim_end().rsplit_once(" [").and_then(|(_, code)| code.strip_suffix(']'));
+    let code = code.with_context(|| format!("no code at the end of {:?}", failed.stderr))?.to_owned();
+    let table = include_str!("../docs/errors.md");
+    let row = table.lines().find(|line| line.contains(&code)).with_context(|| format!("{code} is not documented"))?;
+    for asked in [code.clone(), code.to_lowercase(), code.replace("HULL-", "")] {
+        let text = case.verb(["explain", &asked])?.ok()?.stdout;
+        for cell in row.trim_matches('|').split('|').map(str::trim) {
+            ensure!(text.contains(cell), "{asked}: {text:?} does not have {cell:?}");
+        }
+    }
+    let json: Value = serde_json::from_str(&case.verb(["explain", "-f", "json", &code])?.ok()?.stdout)?;
+    ensure!(json["code"] == code.as_str() && json["cure"].is_string(), "{json}");
+    for bad in [&["explain", "E999"][..], &["explain", "../E060"], &["explain", ""], &["explain", "-f", "sh", &code]] {
+        case.verb(bad)?.refused()?.one_sentence()?;
+    }
+    case.verb(["explain", "--bundle", "/", &code])?.refused()?.one_sentence()?;
+    Ok(())
+}
+
 fn says_what_create_would_refuse(case: &mut Case) -> Result<()> {
     case.set("/process/cwd", json!("not/absolute")).write_config()?;
     let bundle = case.bundle();
@@ -64,40 +95,95 @@ fn says_what_create_would_refuse(case: &mut Case) -> Result<()> {
     Ok(())
 }
 
-/// The mount commands of `--format sh`, run by hand in namespaces of their own, give the mounts that hull makes.
-fn the_shell_does_the_same(case: &mut Case) -> Result<()> {
-    // A mount of the cgroups needs the cgroup namespace that only the container has.
-    case.edit(|config| config["mounts"].as_array_mut().expect("a list").retain(|m| m["type"] != "cgroup"));
-    case.set("/linux/maskedPaths", json!([]))
-        .set("/linux/readonlyPaths", json!([]))
-        .set("/root/readonly", json!(false));
-    let script = r"while read -r _ _ _ _ at options rest; do rest=${rest##* - }; echo $at ${rest%% *} $options; done \
-        </proc/self/mountinfo | grep -v '^/ ' | sort; ls -l /dev | sed 's/ [A-Z][a-z][a-z] .*:.. / /; s/^total.*//; s/ *[0-9]* root/ root/'";
-    case.script(script);
-    let by_hull = case.run()?.ok()?.stdout;
-    let commands = explain(case, "sh")?;
-    let words = ["mount ", "mknod ", "ln ", "pivot_root "];
-    let commands: Vec<&str> = commands.lines().filter(|line| words.iter().any(|word| line.starts_with(word))).collect();
-    ensure!(commands.len() > 10, "only {commands:?}");
-    let mut by_hand = String::from("set -e\numask 0\n");
-    for line in &commands {
-        // hull makes a mount point where it is missing.
-        let point = line.rsplit(' ').next().filter(|point| line.starts_with("mount ") && point.starts_with("./"));
-        by_hand += &point.map(|point| format!("mkdir -p -m 755 {point}\n")).unwrap_or_default();
-        by_hand += &format!("{line}\n");
-        if line.starts_with("mount --rbind") {
-            by_hand += &format!("cd {}\n", case.rootfs().display());
+/// What a program sees of its container; in mountinfo not what the file system says of itself (on the second side of the dash).
+const PROBE: &str = r#"cut -d' ' -f5- /proc/self/mountinfo | sed 's/ - \([^ ]*\) .*/ - \1/' | sort
+grep -e ^Cap -e NoNewPrivs -e Groups -e Umask -e ^Uid -e ^Gid /proc/self/status
+cat /proc/self/uid_map /proc/self/gid_map; hostname; pwd; env | sort; ulimit -a
+for kind in pid net mnt ipc uts cgroup user; do readlink /proc/self/ns/$kind; done
+ls -l /dev | sed 's/ [A-Z][a-z][a-z] .*:.. / /; s/^total.*//; s/ *[0-9]* root/ root/'"#;
+
+/// Lines, with a namespace's number told apart only from the host's.
+fn seen(text: &str) -> Vec<String> {
+    let is_hosts = |line: &str| {
+        let kind = line.split(':').next().unwrap_or_default();
+        std::fs::read_link(format!("/proc/self/ns/{kind}")).is_ok_and(|link| link.to_string_lossy() == line)
+    };
+    let each = |line: &str| match line.split_once(":[") {
+        Some((kind, _)) => format!("{kind}: {}", if is_hosts(line) { "the host's" } else { "its own" }),
+        None => line.to_owned(),
+    };
+    text.lines().map(each).collect()
+}
+
+/// Each bundle of bundles/ with the probe in its program's place: what the script makes is what hull makes.
+fn the_script_makes_each_bundle(case: &mut Case) -> Result<()> {
+    let mut tried = 0;
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/bundles"))? {
+        let bundle = entry?.path();
+        let mut config: Value = serde_json::from_str(&kernel::read(bundle.join("config.json"))?)?;
+        config["root"]["path"] = json!(case.rootfs());
+        config["process"]["args"] = json!(["/bin/sh", "-c", PROBE]);
+        config["process"]["terminal"] = json!(false);
+        config["linux"]["cgroupsPath"] = json!(format!("/{}", case.id));
+        for (section, what) in [("", "hooks"), ("/linux", "netDevices"), ("/linux", "seccomp")] {
+            config.pointer_mut(section).and_then(Value::as_object_mut).context("an object")?.remove(what);
         }
+        if !kernel::read("/sys/fs/cgroup/cgroup.controllers").map_or(true, |have| have.contains("memory")) {
+            config["linux"].as_object_mut().context("an object")?.remove("resources");
+        }
+        // What a bundle binds or lays over comes from places of the learner's.
+        let sources = ["bind", "overlay"];
+        let mounts = config["mounts"].as_array_mut().context("a list")?;
+        mounts.retain(|m| {
+            let binds = m["options"].as_array().is_some_and(|list| list.iter().any(|word| word == "bind"));
+            !binds && !m["type"].as_str().is_some_and(|kind| sources.contains(&kind))
+        });
+        mounts.push(
+            json!({"destination": "/bound", "type": "bind", "source": "/etc", "options": ["bind", "ro", "nosuid"]}),
+        );
+        case.config = config;
+        let by_hull = case.run()?.ok().with_context(|| format!("{bundle:?}"))?.stdout;
+        let script = explain(case, "sh")?;
+        let file = case.dir.join("script");
+        std::fs::write(&file, &script)?;
+        let output = std::process::Command::new("sh").arg(&file).arg("--anyway").output()?;
+        for directory in kernel::cgroups_named(&case.id) {
+            let _ = std::fs::remove_dir(directory);
+        }
+        let (said, printed) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+        ensure!(output.status.success(), "{bundle:?}: {said}\n{script}");
+        let (by_hull, by_hand) = (seen(&by_hull), seen(&printed));
+        let differs = by_hull
+            .iter()
+            .filter(|line| !by_hand.contains(line))
+            .chain(by_hand.iter().filter(|line| !by_hull.contains(line)));
+        let differs: Vec<_> = differs.collect();
+        ensure!(differs.is_empty() && by_hull.len() == by_hand.len(), "{bundle:?}: {differs:?}\n{script}");
+        tried += 1;
     }
-    by_hand += "umount -l .\nexec sh -c \"$1\"\n";
-    let output = std::process::Command::new("unshare")
-        .args(["--pid", "--fork", "--mount", "--net", "--ipc", "--uts", "--propagation", "private", "sh", "-c"])
-        .args([by_hand.as_str(), "sh", script])
-        .output()
-        .context("unshare")?;
-    let printed = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "{by_hand}\n{}", String::from_utf8_lossy(&output.stderr));
-    ensure!(printed == by_hull.as_str(), "by hand:\n{printed}\nby hull:\n{by_hull}\n{by_hand}");
+    ensure!(tried >= 13, "only {tried} bundles");
+    Ok(())
+}
+
+/// What no command does is said before anything is made, and the machine stays as it is.
+fn the_script_stops(case: &mut Case) -> Result<()> {
+    let odd = "it's $(touch /nosuch) `x` \"y\"";
+    case.set("/hostname", json!("by-the-script")).set("/process/env", json!(["PATH=/bin", format!("ODD={odd}")]));
+    case.set("/hooks", json!({"createRuntime": [{"path": "/bin/true"}]}));
+    let script = explain(case, "sh")?;
+    let file = case.dir.join("script");
+    std::fs::write(&file, &script)?;
+    let (name, mounts) = (rustix::system::uname().nodename().to_owned(), kernel::read("/proc/self/mountinfo")?);
+    let output = std::process::Command::new("sh").arg(&file).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(3) && said.contains("no command does this"), "{output:?}");
+    ensure!(rustix::system::uname().nodename() == name.as_c_str(), "the host has another name");
+    ensure!(kernel::read("/proc/self/mountinfo")? == mounts, "the host has other mounts");
+    let left = case.leftovers();
+    ensure!(left.is_empty(), "{left:?}");
+    // Whatever is in a config is a word of the script's, also inside of the inner shell.
+    ensure!(std::process::Command::new("sh").arg("-n").arg(&file).status()?.success(), "{script}");
+    ensure!(script.contains("touch /nosuch") && !std::path::Path::new("/nosuch").exists(), "{script}");
     Ok(())
 }
 
@@ -146,4 +232,59 @@ fn trace_of_start(case: &mut Case) -> Result<()> {
     }
     init.wait()?;
     case.delete()
+}
+
+/// The program has none of it, neither on its stdout nor as a descriptor.
+fn trace_is_drawn(case: &mut Case) -> Result<()> {
+    case.script("ls -l /proc/self/fd | grep -e memfd -e trace; echo fine").write_config()?;
+    let bundle = case.bundle();
+    let output = case.verb(["--trace", "-", "run", "--bundle", &bundle.to_string_lossy(), &case.id])?.ok()?;
+    let drawn = output.stdout_is("fine\n")?.stderr;
+    for word in ["clone init", "pivot_root", "slowest", "us in all: setup works", "wait for the program"] {
+        ensure!(drawn.contains(word), "{word:?} is not in {drawn}");
+    }
+    let side = |name: &str| drawn.lines().filter(|line| line.starts_with(name)).count();
+    ensure!(side("setup ") > 5 && side("init ") > 5, "{drawn}");
+    ensure!(!drawn.contains('\u{1b}') && drawn.lines().all(|line| line.chars().count() <= 100), "{drawn}");
+    ensure!(drawn.matches("slowest").count() == 1, "{drawn}");
+    // Of a create that fails what was done until then.
+    case.args(["/no/such"]).write_config()?;
+    let output = case.verb(["--trace", "-", "run", "--bundle", &bundle.to_string_lossy(), &case.id])?.refused()?;
+    output.stderr_has("clone init")?.stderr_has("/no/such").map(drop)
+}
+
+fn a_trace_is_drawn(case: &mut Case) -> Result<()> {
+    case.args(["true"]).write_config()?;
+    let (bundle, file) = (case.bundle(), case.dir.join("trace"));
+    let (bundle, path) = (bundle.to_string_lossy(), file.to_string_lossy());
+    case.verb(["--trace", &path, "run", "--bundle", &bundle, &case.id])?.ok()?;
+    let events = events(&kernel::read(&file)?)?;
+    let text = case.verb(["timeline", &path])?.ok()?.stdout;
+    let svg = case.verb(["timeline", "--format", "svg", &path])?.ok()?.stdout;
+    ensure!(text.lines().count() == events.len() + 2, "{} steps: {text}", events.len());
+    ensure!(svg.matches("<rect").count() == events.len() + 1 && svg.ends_with("</svg>\n"), "{svg}");
+    // One whose writer was killed has no end.
+    let whole = kernel::read(&file)?;
+    std::fs::write(&file, whole.trim_end().trim_end_matches(']'))?;
+    case.verb(["timeline", &path])?.ok()?.stdout_is(&text).map(drop)
+}
+
+fn files_that_are_no_trace(case: &mut Case) -> Result<()> {
+    let file = case.dir.join("odd");
+    let path = file.to_string_lossy().into_owned();
+    let refused = |what: &str| case.verb(["timeline", what])?.refused()?.one_sentence().map(drop);
+    rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0)?;
+    for path in ["/nosuch", "/", &path] {
+        refused(path)?;
+    }
+    std::fs::remove_file(&file)?;
+    for text in ["", "[]", "{}", "[1,2]", "not JSON", "[{\"name\":\"x\",\"ph\":\"X\",\"ts\":\"y\"}]"] {
+        std::fs::write(&file, text)?;
+        refused(&path).with_context(|| text.to_owned())?;
+    }
+    let hostile = "[{\"name\":\"x\\u001b[2J\",\"ph\":\"X\",\"ts\":1,\"dur\":1e308,\"tid\":4294967295}]";
+    std::fs::write(&file, hostile)?;
+    let text = case.verb(["timeline", &path])?.ok()?.stdout;
+    ensure!(text.contains("x?[2J"), "{text:?}");
+    Ok(())
 }

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use crate::kernel;
 
 /// How long one command of the runtime may take.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The children that cases wait for themselves; any other child that has exited is an orphaned init and is reaped.
 static OWN_CHILDREN: Mutex<Option<HashSet<u32>>> = Mutex::new(None);
@@ -106,7 +106,8 @@ impl Test {
 /// The runtime that the cases are about.
 pub fn runtime_under_test() -> PathBuf {
     match env::var_os("RUNTIME").or_else(|| env::var_os("HULL")) {
-        Some(path) => PathBuf::from(path),
+        // Commands run in directories of their own.
+        Some(path) => std::path::absolute(&path).unwrap_or_else(|_| path.into()),
         None => PathBuf::from(env!("CARGO_BIN_EXE_hull")),
     }
 }
@@ -346,6 +347,12 @@ impl Case {
         self
     }
 
+    /// A config for an ordinary user, who is not who runs the suite.
+    pub fn as_ordinary_user(&mut self, uid: u32, gid: u32) -> &mut Case {
+        rootless(&mut self.config, uid, gid);
+        self
+    }
+
     /// Sets the value at a JSON pointer; objects on the way are made.
     pub fn set(&mut self, pointer: &str, value: Value) -> &mut Case {
         let mut at = &mut self.config;
@@ -555,7 +562,14 @@ impl Case {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         left.extend(mounts.lines().filter(|line| line.contains(&dir)).map(|line| format!("mount {line}")));
         for entry in fs::read_dir(self.root()).into_iter().flatten().flatten() {
-            left.push(format!("state {}", entry.path().display()));
+            // What failed is kept there.
+            if entry.file_name() == "@why" {
+                continue;
+            }
+            // crun keeps files and directories of no container there (.empty-directory).
+            if self.peer.is_none() || !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                left.push(format!("state {}", entry.path().display()));
+            }
         }
         let processes = || kernel::processes_of(&self.id);
         // A process that was just killed may need a moment to be gone.
@@ -573,6 +587,9 @@ impl Case {
     fn clean(&self) {
         for entry in fs::read_dir(self.root()).into_iter().flatten().flatten() {
             let id = entry.file_name();
+            if id == "@why" {
+                continue;
+            }
             let _ = self.verb([OsStr::new("delete"), "--force".as_ref(), &id]);
         }
         for dir in kernel::cgroups_named(&self.id) {
@@ -833,17 +850,21 @@ fn default_config(id: &str) -> Value {
     });
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     if !uid.is_root() {
-        // What `spec --rootless` makes of it: the caller's single id, nothing that needs more.
-        let linux = &mut config["linux"];
-        linux["namespaces"] = json!([{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
-                                     {"type": "cgroup"}, {"type": "user"}]);
-        linux["uidMappings"] = json!([{"containerID": 0, "hostID": uid.as_raw(), "size": 1}]);
-        linux["gidMappings"] = json!([{"containerID": 0, "hostID": gid.as_raw(), "size": 1}]);
-        linux.as_object_mut().expect("an object").remove("resources");
-        config["mounts"][2]["options"] = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
-        config["mounts"][5] = json!({"destination": "/sys", "type": "none", "source": "/sys",
-                                     "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
-        config["mounts"].as_array_mut().expect("a list").pop();
+        rootless(&mut config, uid.as_raw(), gid.as_raw());
     }
     config
+}
+
+/// What `spec --rootless` makes of it: the caller's single id, nothing that needs more.
+fn rootless(config: &mut Value, uid: u32, gid: u32) {
+    let linux = &mut config["linux"];
+    linux["namespaces"] = json!([{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
+                                 {"type": "cgroup"}, {"type": "user"}]);
+    linux["uidMappings"] = json!([{"containerID": 0, "hostID": uid, "size": 1}]);
+    linux["gidMappings"] = json!([{"containerID": 0, "hostID": gid, "size": 1}]);
+    linux.as_object_mut().expect("an object").remove("resources");
+    config["mounts"][2]["options"] = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
+    config["mounts"][5] = json!({"destination": "/sys", "type": "none", "source": "/sys",
+                                 "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
+    config["mounts"].as_array_mut().expect("a list").pop();
 }

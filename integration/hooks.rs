@@ -41,6 +41,13 @@ pub fn cases() -> Vec<Test> {
             .peer("*", "loses the hook's words"),
         test("hooks/a_failing_poststart_kills_the_program", a_failing_poststart_kills_the_program)
             .peer("*", "goes on, or says less"),
+        test("hooks/begin_as_new_programs", begin_as_new_programs).peer("runc", "hands on what its caller ignores"),
+        test("hooks/a_start_container_one_takes_signals", a_start_container_one_takes_signals),
+        test("hooks/a_start_container_one_is_held_to_the_limits", a_start_container_one_is_held_to_the_limits),
+        test("hooks/a_start_container_one_is_killed_by_the_filter", a_start_container_one_is_killed_by_the_filter)
+            .peer("*", "does not say which hook"),
+        test("hooks/a_create_container_one_begins_in_the_root", a_create_container_one_begins_in_the_root)
+            .peer("crun", "begins it in the bundle"),
         test("hooks/their_output_goes_to_the_files", their_output_goes_to_the_files)
             .peer("runc", "has no such annotation"),
     ]
@@ -294,5 +301,74 @@ fn their_output_goes_to_the_files(case: &mut Case) -> Result<()> {
         let expected: String = kinds.iter().map(|kind| format!("{word} of {kind}\n")).collect();
         ensure!(kernel::read(path)? == expected, "{} has {:?}", path.display(), kernel::read(path)?);
     }
+    Ok(())
+}
+
+/// Whatever the caller blocks, ignores or has open, and whatever hull does in the foreground.
+fn begin_as_new_programs(case: &mut Case) -> Result<()> {
+    case.before = "trap '' HUP INT USR1; exec 7</dev/null".into();
+    let kinds = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+    let own = case.dir.join("hooks");
+    fs::create_dir(&own)?;
+    for kind in kinds {
+        let directory = if kind == "startContainer" { "/dev/shm".into() } else { own.display().to_string() };
+        let script = format!("{{ grep -E '^Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd; }} >{directory}/{kind}");
+        case.set(&format!("/hooks/{kind}"), json!([hook(&script)]));
+    }
+    let none = "0000000000000000";
+    // The fourth is the directory that is listed.
+    let wanted = format!("SigBlk:\t{none}\nSigIgn:\t{none}\n0\n1\n2\n3\n");
+    let check = |inside: &str| {
+        for kind in kinds {
+            let text = if kind == "startContainer" { inside.into() } else { kernel::read(own.join(kind))? };
+            ensure!(text == wanted, "{kind}: {text:?}");
+            let _ = fs::remove_file(own.join(kind));
+        }
+        Ok(())
+    };
+    let inside = case.script("cat /dev/shm/startContainer").run()?.ok()?.stdout;
+    check(&inside)?;
+    let init = case.script("cat /dev/shm/startContainer; exec sleep 60").up()?;
+    kernel::eventually("the program", || init.output().is_ok_and(|text| text == wanted))?;
+    case.delete()?;
+    check(&init.output()?)
+}
+
+fn a_start_container_one_takes_signals(case: &mut Case) -> Result<()> {
+    case.set("/hooks/startContainer", json!([hook("trap 'echo caught >/dev/shm/seen' USR1; kill -USR1 $$; :")]));
+    case.script("cat /dev/shm/seen").prints("caught\n")
+}
+
+fn a_start_container_one_is_held_to_the_limits(case: &mut Case) -> Result<()> {
+    let script = "{ grep NoNewPrivs /proc/self/status; ulimit -n; ulimit -Hn; } >/dev/shm/seen";
+    case.set("/hooks/startContainer", json!([hook(script)])).script("cat /dev/shm/seen; ulimit -n");
+    case.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}]));
+    for (asked, set) in [(true, 1), (false, 0)] {
+        case.set("/process/noNewPrivileges", json!(asked)).prints(&format!("NoNewPrivs:\t{set}\n77\n88\n77\n"))?;
+    }
+    Ok(())
+}
+
+fn a_start_container_one_is_killed_by_the_filter(case: &mut Case) -> Result<()> {
+    let rule = json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}]);
+    case.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rule}));
+    case.set("/hooks/startContainer", json!([{"path": "/bin/mkdir", "args": ["mkdir", "/made"]}]));
+    case.set("/root/readonly", json!(false)).script("echo program");
+    for no_new_privileges in [true, false] {
+        case.set("/process/noNewPrivileges", json!(no_new_privileges));
+        let output = case.run()?.refused()?.stderr_has("startContainer")?.stderr_has("killed by signal 31")?;
+        ensure!(output.stdout.is_empty(), "the program ran");
+        ensure!(!case.rootfs().join("made").exists(), "the directory was made");
+    }
+    Ok(())
+}
+
+fn a_create_container_one_begins_in_the_root(case: &mut Case) -> Result<()> {
+    let path = case.dir.join("directory");
+    let script = format!("{{ pwd; ls -d bin; }} >{}; touch here", path.display());
+    case.set("/hooks/createContainer", json!([hook(&script)])).set("/root/readonly", json!(false));
+    case.script("ls /here").prints("/here\n")?;
+    let text = kernel::read(&path)?;
+    ensure!(text == format!("{}\nbin\n", case.rootfs().display()), "it began in {text:?}");
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::harness::{Case, Need, Test, runtime_under_test, test};
@@ -14,6 +14,8 @@ use crate::kernel;
 
 pub fn cases() -> Vec<Test> {
     vec![
+        // In a filter hull may undo what it made and execute itself again, from a copy.
+        test("lifecycle/state_beside_create", state_beside_create).requires(Need::Hull).requires(Need::NoFilter),
         test("lifecycle/run_passes_the_exit_status_on", run_passes_the_exit_status_on),
         test("lifecycle/run_gives_128_plus_the_signal", run_gives_128_plus_the_signal).requires(Need::Root),
         test("lifecycle/run_passes_stdin_and_stdout", run_passes_stdin_and_stdout),
@@ -21,6 +23,11 @@ pub fn cases() -> Vec<Test> {
             .peer("crun", "returns before the program is executed"),
         test("lifecycle/create_does_not_run_the_program", create_does_not_run_the_program),
         test("lifecycle/init_is_inherited_by_the_subreaper", init_is_inherited_by_the_subreaper),
+        test("lifecycle/works_where_a_filter_refuses_getrandom", |case| {
+            pid_file_has_no_newline_and_is_renamed(case.deny("getrandom:ENOSYS"))?;
+            pid_file_has_no_newline_and_is_renamed(case.deny("getrandom:EPERM"))
+        })
+        .requires(Need::Hull),
         test("lifecycle/pid_file_has_no_newline_and_is_renamed", pid_file_has_no_newline_and_is_renamed)
             .peer("crun", "writes it in place"),
         test("lifecycle/state_has_the_fields_of_the_spec", state_has_the_fields_of_the_spec),
@@ -568,4 +575,33 @@ fn two_containers_do_not_disturb_each_other(case: &mut Case) -> Result<()> {
     }
     case.status_is("running")?;
     case.delete()
+}
+
+/// Nothing, creating, created: never stopped, whenever it is asked.
+fn state_beside_create(case: &mut Case) -> Result<()> {
+    case.args(["sleep", "60"]).write_config()?;
+    let bundle = case.bundle().to_string_lossy().into_owned();
+    let rounds = std::env::var("HULL_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
+    for _ in 0..rounds {
+        let create = case.spawn(["create", "--bundle", &bundle, &case.id])?;
+        let mut seen = String::new();
+        while seen != "created" {
+            let output = case.verb(["state", &case.id])?;
+            if output.status != 0 {
+                output.refused()?.stderr_has("does not exist")?;
+                if !seen.is_empty() {
+                    let create = create.wait(crate::harness::DEADLINE)?;
+                    bail!("it was {seen}, and does not exist; create: {}", create.stderr);
+                }
+                continue;
+            }
+            let state: serde_json::Value = serde_json::from_str(&output.stdout)?;
+            let now = state["status"].as_str().unwrap_or_default().to_owned();
+            ensure!(["creating", "created"].contains(&now.as_str()), "it is {now}, and was {seen:?}");
+            seen = now;
+        }
+        create.wait(crate::harness::DEADLINE)?.ok()?;
+        case.delete()?;
+    }
+    Ok(())
 }

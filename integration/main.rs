@@ -11,12 +11,15 @@
 mod apparmor;
 mod attributes;
 mod badinput;
+mod bytes;
 mod cgroups;
 mod check;
 mod checkpoint;
 mod crash;
+mod delegated;
 mod deny;
 mod devices;
+mod engines;
 mod events;
 mod exec;
 mod exhausted;
@@ -28,16 +31,20 @@ mod idmapmounts;
 mod kernel;
 mod landlock;
 mod lifecycle;
+mod lists;
 mod load;
 mod log;
+mod matched;
 mod mountoptions;
 mod mounts;
 mod namespaces;
 mod netdev;
+mod output;
 mod pause;
 mod process;
 mod ps;
 mod rdt;
+mod reasons;
 mod sdnotify;
 mod seccomp;
 mod seccompprofile;
@@ -47,9 +54,12 @@ mod stress;
 mod sysctl;
 mod systemd;
 mod terminal;
+mod tmpcopyup;
 mod update;
 mod userns;
 mod waitpoint;
+mod why;
+mod words;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -88,6 +98,7 @@ fn main() -> ExitCode {
         pause::cases(),
         ps::cases(),
         update::cases(),
+        engines::cases(),
         events::cases(),
         process::cases(),
         attributes::cases(),
@@ -95,13 +106,17 @@ fn main() -> ExitCode {
         mounts::cases(),
         namespaces::cases(),
         mountoptions::cases(),
+        tmpcopyup::cases(),
         devices::cases(),
         idmapmounts::cases(),
         netdev::cases(),
+        output::cases(),
         rdt::cases(),
         userns::cases(),
         waitpoint::cases(),
+        words::cases(),
         cgroups::cases(),
+        delegated::cases(),
         seccomp::cases(),
         seccompprofile::cases(),
         seccomprecord::cases(),
@@ -114,8 +129,12 @@ fn main() -> ExitCode {
         systemd::cases(),
         terminal::cases(),
         badinput::cases(),
+        lists::cases(),
+        bytes::cases(),
         log::cases(),
         check::cases(),
+        reasons::cases(),
+        why::cases(),
         crash::cases(),
         exhausted::cases(),
         apparmor::cases(),

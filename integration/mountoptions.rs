@@ -29,10 +29,18 @@ pub fn cases() -> Vec<Test> {
         test("mountoptions/a_remount_changes_flags", a_remount_changes_flags),
         test("mountoptions/a_remount_is_read_only_last", a_remount_is_read_only_last).requires(Need::Root),
         test("mountoptions/one_word_carries_several", one_word_carries_several),
+        test("mountoptions/options_beyond_a_page_are_refused", options_beyond_a_page_are_refused)
+            .peer("*", "hands them to mount(2), which cuts them off"),
         test("mountoptions/nosymfollow_stops_links", nosymfollow_stops_links).peer("*", "newer than the peer"),
         test("mountoptions/a_locked_flag_stays", a_locked_flag_stays)
             .requires(Need::Root)
             .peer("*", "does not keep it"),
+        test("mountoptions/a_volume_sees_what_the_host_mounts", a_volume_sees_what_the_host_mounts)
+            .requires(Need::Root),
+        test("mountoptions/several_words_in_one_element", several_words_in_one_element).requires(Need::Hull),
+        test("mountoptions/acl_is_taken_by_a_tmpfs", acl_is_taken_by_a_tmpfs),
+        test("mountoptions/words_of_engines_on_a_bind", words_of_engines_on_a_bind)
+            .peer("runc", "1.2 and later refuse every word that is left over on a bind"),
         test("mountoptions/an_unknown_word_of_a_bind_is_refused", an_unknown_word_is_refused)
             .peer("*", "hands it to the kernel, which ignores it"),
         test("mountoptions/tmpcopyup_takes_the_images_files", tmpcopyup_takes_the_images_files).requires(Need::Root),
@@ -276,6 +284,21 @@ fn one_word_carries_several(case: &mut Case) -> Result<()> {
     case.delete()
 }
 
+/// mount(2) takes a page of options, and says nothing of what it leaves: here a size, and the file system has none.
+fn options_beyond_a_page_are_refused(case: &mut Case) -> Result<()> {
+    let good = case.config.clone();
+    let padded = |zeros: usize| format!("mode={}755", "0".repeat(zeros));
+    let script = "while read -r d p t o; do [ $p != /mnt ] || echo $o; done </proc/mounts";
+    let tmpfs =
+        |zeros| json!({"destination": "/mnt", "type": "tmpfs", "source": "x", "options": [padded(zeros), "size=64k"]});
+    case.mount(tmpfs(300)).script(script);
+    let output = case.run()?.ok()?;
+    ensure!(output.stdout.contains("size=64k"), "mounted with {:?}", output.stdout);
+    case.config = good;
+    case.mount(tmpfs(4096)).script(script);
+    case.run()?.refused()?.stderr_has("takes at most 4095").map(drop)
+}
+
 fn nosymfollow_stops_links(case: &mut Case) -> Result<()> {
     let options = json!(["nosymfollow", "size=64k"]);
     case.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": options}));
@@ -292,6 +315,17 @@ fn a_locked_flag_stays(case: &mut Case) -> Result<()> {
     let all = ["nosuid", "nodev", "ro", "noexec"].iter().all(|flag| mount.has(flag));
     ensure!(all, "{:?}", mount.options);
     case.delete()
+}
+
+fn several_words_in_one_element(case: &mut Case) -> Result<()> {
+    let dir = case.dir.clone();
+    case.mount(json!({"destination": "/mnt", "type": "bind", "source": dir, "options": ["bind", "ro,nosuid"]}));
+    case.args(["true"]).run()?.refused()?.stderr_has("each is an element of its own").map(drop)
+}
+
+fn acl_is_taken_by_a_tmpfs(case: &mut Case) -> Result<()> {
+    case.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "x", "options": ["acl", "size=64k"]}));
+    case.script("while read -r d p t o; do [ $p != /mnt ] || echo $t; done </proc/mounts").prints("tmpfs\n").map(drop)
 }
 
 fn an_unknown_word_is_refused(case: &mut Case) -> Result<()> {
@@ -317,6 +351,80 @@ fn tmpcopyup_takes_the_images_files(case: &mut Case) -> Result<()> {
     case.prints("4755 7:8\ncontent\ndeep/file\ntmpfs\n")?;
     ensure!(!from.join("new").exists(), "the image was written");
     ensure!(fs::metadata(from.join("deep/file"))?.uid() == 7, "the image was changed");
+    Ok(())
+}
+
+/// The volume's own word counts, whatever the root's propagation; without one it is the root's.
+fn a_volume_sees_what_the_host_mounts(case: &mut Case) -> Result<()> {
+    let source = case.dir.join("volume");
+    fs::create_dir(&source)?;
+    rustix::mount::mount("volume", &source, "tmpfs", MountFlags::empty(), None)?;
+    rustix::mount::mount_change(&source, rustix::mount::MountPropagationFlags::SHARED)?;
+    fs::create_dir(source.join("late"))?;
+    let good = case.config.clone();
+    let seen = (|| -> Result<()> {
+        for (root, word, wanted) in [
+            (None, None, true),
+            (None, Some("rslave"), true),
+            (None, Some("rprivate"), false),
+            (Some("private"), Some("rslave"), true),
+            (Some("rprivate"), Some("rprivate"), false),
+            (Some("rprivate"), None, false),
+            (Some("slave"), Some("rslave"), true),
+            (Some("rslave"), Some("rslave"), true),
+            (Some("rslave"), Some("rprivate"), false),
+        ] {
+            case.config = good.clone();
+            if let Some(root) = root {
+                case.set("/linux/rootfsPropagation", json!(root));
+            }
+            let options: Vec<&str> = std::iter::once("rbind").chain(word).collect();
+            case.mount(json!({"destination": "/mnt", "type": "bind", "source": source, "options": options}));
+            let init = case.args(["sleep", "60"]).up()?;
+            rustix::mount::mount("late", source.join("late"), "tmpfs", MountFlags::empty(), None)?;
+            let found = kernel::mount_at(init.pid, "/mnt/late").is_ok();
+            rustix::mount::unmount(source.join("late"), rustix::mount::UnmountFlags::DETACH)?;
+            case.delete()?;
+            ensure!(found == wanted, "root {root:?}, volume {word:?}: it is {found} that the mount is seen");
+        }
+        Ok(())
+    })();
+    rustix::mount::unmount(&source, rustix::mount::UnmountFlags::DETACH)?;
+    seen
+}
+
+/// podman and buildah leave the words of their own volumes in the list of a bind.
+fn words_of_engines_on_a_bind(case: &mut Case) -> Result<()> {
+    let dir = case.dir.join("volume");
+    fs::create_dir(&dir)?;
+    fs::write(dir.join("file"), "here\n")?;
+    let good = case.config.clone();
+    let log = case.dir.join("log");
+    for words in [&["z"][..], &["Z", "U"], &["nocopy"], &["copy", "rprivate"], &["mode=0755", "uid=0"]] {
+        let options: Vec<&str> = ["rbind", "rw"].iter().chain(words).copied().collect();
+        case.mount(json!({"destination": "/mnt", "type": "bind", "source": dir, "options": options}));
+        let output = case.script("cat /mnt/file").run()?.ok()?;
+        ensure!(output.stdout == "here\n", "{words:?}: {:?}", output.stdout);
+        let said = words.iter().any(|word| word.contains('='));
+        ensure!(case.peer.is_some() || output.stderr.is_empty() != said, "{words:?}: {:?}", output.stderr);
+        case.config = good.clone();
+    }
+    if case.peer.is_none() {
+        case.mount(json!({"destination": "/mnt", "type": "bind", "source": dir, "options": ["rbind", "z"]}))
+            .args(["true"]);
+        case.write_config()?;
+        let bundle = case.bundle();
+        let words = [
+            "--log".as_ref(),
+            log.as_os_str(),
+            "--debug".as_ref(),
+            "run".as_ref(),
+            "--bundle".as_ref(),
+            bundle.as_os_str(),
+        ];
+        case.verb(words.into_iter().chain([std::ffi::OsStr::new(&case.id)]))?.ok()?;
+        ensure!(kernel::read(&log)?.contains("is a word of engines, ignored"), "nothing in the log");
+    }
     Ok(())
 }
 

@@ -59,9 +59,17 @@ pub fn cases() -> Vec<Test> {
         test("mounts/mqueue_and_shm", mqueue_and_shm),
         test("mounts/sysfs_is_read_only", sysfs_is_read_only),
         test("mounts/cgroup_mount_shows_the_own_cgroup", cgroup_mount_shows_the_own_cgroup).requires(Need::Root),
+        test("mounts/a_cgroup_mount_without_ro_can_be_written", a_cgroup_mount_without_ro_can_be_written)
+            .requires(Need::Root),
         test("mounts/cgroup_mount_without_a_cgroup_namespace", cgroup_mount_without_a_cgroup_namespace)
-            .requires(Need::Root)
-            .peer("*", "show all of cgroup2"),
+            .requires(Need::Root),
+        test(
+            "mounts/own_cgroup_is_writable_without_a_cgroup_namespace",
+            own_cgroup_is_writable_without_a_cgroup_namespace,
+        )
+        .requires(Need::Root)
+        .requires(Need::CgroupV2)
+        .peer("*", "leaves the host's cgroups writable"),
         test("mounts/a_link_as_destination_stays_in_the_rootfs", a_link_as_destination_stays_in_the_rootfs)
             .peer("crun", "fails to make a directory behind a dangling link"),
         test("mounts/a_link_at_dev_stays_in_the_rootfs", a_link_at_dev_stays_in_the_rootfs)
@@ -457,7 +465,23 @@ fn cgroup_mount_shows_the_own_cgroup(case: &mut Case) -> Result<()> {
     case.delete()
 }
 
-/// The directory on each mount is the container's own in that hierarchy, read-only, whatever lies above it on the host.
+/// What systemd and Docker in a privileged container need: groups below the container's own. With a user namespace, or without
+/// a cgroup namespace, nothing that was not asked for can be written (CVE-2023-25809).
+fn a_cgroup_mount_without_ro_can_be_written(case: &mut Case) -> Result<()> {
+    case.edit(|config| {
+        let list = config["mounts"].as_array_mut().expect("a list");
+        list.retain(|mount| mount["type"] != "cgroup");
+    });
+    let options = ["nosuid", "noexec", "nodev", "relatime"];
+    case.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}));
+    case.script(
+        "cd /sys/fs/cgroup; [ -e cgroup.procs ] || cd pids; mkdir below && echo $$ >below/cgroup.procs && grep -qx $$ below/cgroup.procs && \
+         echo $$ >cgroup.procs && rmdir below && echo done",
+    );
+    case.prints("done\n").map(drop)
+}
+
+/// Each place in /proc/self/cgroup is the container's own cgroup below the mount of v2, and the mount itself in v1, read-only.
 fn cgroup_mount_without_a_cgroup_namespace(case: &mut Case) -> Result<()> {
     let init = case.without_namespace("cgroup").args(["sleep", "60"]).up()?;
     let host = fs::read_link("/proc/self/ns/cgroup")?;
@@ -468,7 +492,10 @@ fn cgroup_mount_without_a_cgroup_namespace(case: &mut Case) -> Result<()> {
         let name = mount.target.strip_prefix("/sys/fs/cgroup").context("a place of cgroups")?.trim_start_matches('/');
         let dir =
             own.get(if name.is_empty() { "unified" } else { name }).with_context(|| format!("a cgroup: {name}"))?;
-        let (inside, outside) = (fs::metadata(format!("/proc/{}/root{}", init.pid, mount.target))?, fs::metadata(dir)?);
+        // v2 has the host's tree, in which the paths of /proc/self/cgroup lead somewhere.
+        let below = if name.is_empty() { dir.strip_prefix("/sys/fs/cgroup")? } else { Path::new("") };
+        let at = Path::new("/proc").join(init.pid.to_string()).join("root").join(&mount.target[1..]).join(below);
+        let (inside, outside) = (fs::metadata(at)?, fs::metadata(dir)?);
         let same = (inside.dev(), inside.ino()) == (outside.dev(), outside.ino());
         ensure!(same, "{} is not {}", mount.target, dir.display());
         ensure!(mount.has("ro"), "{mount:?} can be written");
@@ -476,6 +503,24 @@ fn cgroup_mount_without_a_cgroup_namespace(case: &mut Case) -> Result<()> {
     }
     ensure!(seen > 0, "no cgroup is mounted");
     case.delete()
+}
+
+/// `rw` is about the container's own cgroup, and never about the rest of the host's tree.
+fn own_cgroup_is_writable_without_a_cgroup_namespace(case: &mut Case) -> Result<()> {
+    case.without_namespace("cgroup");
+    case.edit(|config| {
+        let list = config["mounts"].as_array_mut().expect("a list");
+        list.retain(|mount| mount["type"] != "cgroup");
+    });
+    let options = ["rw", "nosuid", "noexec", "nodev"];
+    case.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}));
+    case.script(
+        "own=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup); grep -qx $$ $own/cgroup.procs && echo own; \
+         mkdir $own/below && rmdir $own/below && echo made; for d in /sys/fs/cgroup $own/..; do mkdir $d/hull-evil && rmdir $d/hull-evil; done 2>&1; true",
+    );
+    let output = case.run()?.ok()?.stdout_has("own\nmade\n")?;
+    ensure!(output.stdout.matches("Read-only file system").count() == 2, "it printed {:?}", output.stdout);
+    Ok(())
 }
 
 fn a_link_as_destination_stays_in_the_rootfs(case: &mut Case) -> Result<()> {

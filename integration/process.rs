@@ -15,6 +15,8 @@ pub fn cases() -> Vec<Test> {
     vec![
         test("process/cwd_is_the_one_asked_for", cwd_is_the_one_asked_for),
         test("process/a_missing_cwd_is_made", a_missing_cwd_is_made),
+        test("process/a_missing_cwd_is_made_in_a_readonly_root", a_missing_cwd_is_made_in_a_readonly_root)
+            .peer("crun", "1.8 makes it too late"),
         test("process/env_is_exactly_the_configs", env_is_exactly_the_configs),
         test("process/the_last_of_duplicate_names_wins", the_last_of_duplicate_names_wins),
         test("process/home_comes_from_passwd", home_comes_from_passwd)
@@ -82,6 +84,11 @@ fn status_inside(case: &mut Case) -> Result<String> {
 
 fn cwd_is_the_one_asked_for(case: &mut Case) -> Result<()> {
     case.set("/process/cwd", json!("/var")).args(["pwd"]).prints("/var\n")
+}
+
+fn a_missing_cwd_is_made_in_a_readonly_root(case: &mut Case) -> Result<()> {
+    case.set("/root/readonly", json!(true)).set("/process/cwd", json!("/made/for/me"));
+    case.script("pwd; touch here 2>/dev/null || echo readonly").prints("/made/for/me\nreadonly\n")
 }
 
 fn a_missing_cwd_is_made(case: &mut Case) -> Result<()> {
@@ -255,10 +262,12 @@ fn what_cannot_be_granted(case: &mut Case) -> Result<()> {
             "/process/capabilities/inheritable",
         ),
         (json!({"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"]}), "CapEff", "/process/capabilities/effective"),
-        (json!({"bounding": ["CAP_KILL"], "ambient": ["CAP_KILL"]}), "CapAmb", "/process/capabilities/ambient"),
+        // buildah sends such a list with every container: a word for the log alone.
+        (json!({"bounding": ["CAP_KILL"], "ambient": ["CAP_KILL"]}), "CapAmb", ""),
     ] {
         case.set("/process/capabilities", sets).args(["cat", "/proc/self/status"]);
         let output = case.run()?.ok()?.stderr_has(word)?;
+        ensure!(!word.is_empty() || case.peer.is_some() || output.stderr.is_empty(), "{field}: {:?}", output.stderr);
         let set = kernel::field_of(&output.stdout, field)?;
         ensure!(u64::from_str_radix(&set, 16)? == 0, "{field} is {set}");
     }

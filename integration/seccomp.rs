@@ -15,6 +15,7 @@ pub fn cases() -> Vec<Test> {
         test("seccomp/default_errno_is_eperm", default_errno_is_eperm),
         test("seccomp/kill_ends_by_sigsys", kill_ends_by_sigsys),
         test("seccomp/an_argument_decides", an_argument_decides),
+        test("seccomp/a_masked_value_beyond_its_mask_matches", a_masked_value_beyond_its_mask_matches),
         test("seccomp/default_action_denies", default_action_denies),
         test("seccomp/the_mode_is_filter", the_mode_is_filter).requires(Need::NoFilter),
         test("seccomp/without_no_new_privs", without_no_new_privs).requires(Need::Root),
@@ -27,7 +28,9 @@ pub fn cases() -> Vec<Test> {
         // Peers' init does not wait under the filter.
         test("seccomp/start_tells_what_init_lacks", start_tells_what_init_lacks)
             .requires(Need::Root)
-            .requires(Need::Hull),
+            .requires(Need::Hull)
+            // Without it there is no page to be mapped.
+            .requires(Need::Call("memfd_create")),
         test("seccomp/may_deny_getcwd", may_deny_getcwd).requires(Need::Root).peer("runc", "needs it under the filter"),
         test("seccomp/every_operator", every_operator),
         test("seccomp/an_index_twice_is_two_rules", an_index_twice_is_two_rules),
@@ -77,6 +80,18 @@ fn an_argument_decides(case: &mut Case) -> Result<()> {
     profile(case, json!([{"names": ["kill"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28, "args": args}]));
     let output = case.script("kill -23 $$; echo $?; kill -10 $$; echo $?").run()?.ok()?.stdout_is("0\n1\n")?;
     ensure!(output.stderr.contains("No space left"), "it says {:?}", output.stderr);
+    Ok(())
+}
+
+/// Bits of the value that its mask takes away are not compared: a deny list would lose its rule.
+fn a_masked_value_beyond_its_mask_matches(case: &mut Case) -> Result<()> {
+    // Of 26 the mask leaves 10, SIGUSR1; SIGURG (23) is 7 under it. Nothing is left by 0.
+    for (mask, value, statuses) in [(15, 26, "0\n1\n"), (15, 1_u64 << 40 | 10, "0\n1\n"), (0, 1, "1\n1\n")] {
+        let args = json!([{"index": 1, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}]);
+        profile(case, json!([{"names": ["kill"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28, "args": args}]));
+        let output = case.script("trap '' URG USR1; kill -23 $$; echo $?; kill -10 $$; echo $?").run()?.ok()?;
+        output.stdout_is(statuses)?.stderr_has("No space left")?;
+    }
     Ok(())
 }
 
@@ -206,8 +221,8 @@ fn an_old_profile_without_no_new_privs(case: &mut Case) -> Result<()> {
     case.run()?.refused()?.stderr_has("exit status 3").map(drop)
 }
 
-/// What the filter takes from init while it waits: `start` tells it, or, where init cannot reach it either, the stderr that
-/// create was given.
+/// What the filter takes from init while it waits: `start` tells it, or, where init cannot reach it either, the log or
+/// the stderr that create was given.
 fn start_tells_what_init_lacks(case: &mut Case) -> Result<()> {
     case.set("/process/noNewPrivileges", json!(false)).args(["true"]);
     profile(case, json!([{"names": ["mmap"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]));
@@ -216,7 +231,7 @@ fn start_tells_what_init_lacks(case: &mut Case) -> Result<()> {
     output.stderr_has("share a page with start")?.stderr_has("mmap")?.stderr_has("(EPERM)")?;
     case.delete()?;
 
-    profile(case, json!([{"names": ["accept4"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]));
+    profile(case, json!([{"names": ["accept4", "accept"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]));
     let log = case.dir.join("log");
     for with_log in [false, true] {
         case.write_config()?;
@@ -228,8 +243,8 @@ fn start_tells_what_init_lacks(case: &mut Case) -> Result<()> {
         create.extend(["create".to_owned(), "--bundle".to_owned(), bundle.display().to_string(), case.id.clone()]);
         let created = case.verb(&create)?.ok()?;
         case.verb(["start", &case.id])?.refused()?.one_sentence()?.stderr_has("the seccomp profile forbids a call")?;
-        // create had nothing to log: what the log's path names is the container's by then.
-        let said = created.stderr_by_now()?;
+        // The log has been open since before the container: what its path names is the container's by then.
+        let said = if with_log { kernel::read(&log)? } else { created.stderr_by_now()? };
         ensure!(said.contains("accept4") && said.contains("(EPERM)"), "init said {said:?}");
         case.delete()?;
     }

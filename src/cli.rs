@@ -1,40 +1,35 @@
 //! The command line: argv in, an [`Invocation`] out, or one sentence about what is wrong with it.
 //!
-//! [`argv`] first brings the line into order by the tables of [`table`]; clap, built from the same tables, then refuses
-//! what is unknown (with a suggestion), counts the positionals and writes the help. Only the verb that is used is
-//! built: every call of hull is a process of its own, and building all of them doubles the cost.
+//! [`argv`] takes the line apart by the tables of [`table`]. A line that fits them becomes typed options here. Any other,
+//! and one that asks for help, goes to clap, which is built from the same tables ([`help`]).
 #![forbid(unsafe_code)]
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::builder::{OsStringValueParser, PossibleValuesParser};
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
-
 use crate::error::{Error, Result, Step, show};
+use crate::host::CgroupManager;
 use crate::lifecycle::checkpoint::CheckpointOptions;
 use crate::lifecycle::record::RecordOptions;
 use crate::lifecycle::restore::RestoreOptions;
 use crate::lifecycle::update::UpdateOptions;
 use crate::lifecycle::{CreateOptions, ExecOptions, Globals};
 use crate::log;
-use crate::plan::CgroupManager;
+use crate::plan::MAX_PRESERVED_FDS;
 
 pub mod argv;
 pub mod criu;
 pub mod duration;
+pub mod help;
 pub mod limits;
 pub mod root;
 pub mod seccomp;
 pub mod signal;
 pub mod table;
 
-use table::{Count, GLOBALS, GROUPS, Opt, VERBS};
-
-/// The exit status of a verb that does not exist, as runc has it.
-const UNKNOWN_VERB: i32 = 3;
+use argv::Line;
+use table::GROUPS;
 
 /// The longest container id, in bytes.
 const MAX_ID: usize = 1024;
@@ -85,18 +80,21 @@ pub enum Verb {
     State { id: String },
     Kill { id: String, signal: i32, all: bool },
     Delete { ids: Vec<String>, force: bool },
-    List { json: bool, quiet: bool },
+    List { json: bool, quiet: bool, whole: bool },
     Pause { id: String },
     Resume { id: String },
     Events { id: String, interval: Duration, once: bool },
-    Stats { ids: Vec<String>, json: bool, interval: Duration, stream: bool },
+    Stats { ids: Vec<String>, json: bool, interval: Duration, stream: bool, whole: bool },
     Update { id: String, options: UpdateOptions },
     Ps { id: String, json: bool, options: Vec<OsString> },
     Checkpoint { id: String, options: CheckpointOptions },
     Restore(RestoreOptions),
     Spec { bundle: PathBuf, rootless: bool },
     Explain { bundle: PathBuf, config: Option<PathBuf>, userns_self: bool, format: ExplainFormat },
+    ExplainCode { code: String, json: bool },
     Check { bundle: PathBuf, config: Option<PathBuf>, json: bool },
+    Why { id: Option<String>, json: bool },
+    Timeline { file: PathBuf, svg: bool },
     Doctor { json: bool },
     SeccompRecord(Box<RecordOptions>),
     SeccompExplain(Box<seccomp::Explain>),
@@ -132,7 +130,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Parsed {
     Parsed { log, outcome }
 }
 
-fn invocation(program: &OsStr, line: argv::Line, verb: Option<&str>) -> Result<Invocation, Refusal> {
+fn invocation(program: &OsStr, line: Line, verb: Option<&str>) -> Result<Invocation, Refusal> {
     if line.globals.on("version") {
         let program = Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned();
         return Ok(Invocation { globals: Globals::default(), own_root: false, verb: Verb::Version { program } });
@@ -141,120 +139,17 @@ fn invocation(program: &OsStr, line: argv::Line, verb: Option<&str>) -> Result<I
         return Err(Error::usage(mistake).into());
     }
     let help = line.help || verb.is_none() && line.unknown.0.is_empty();
-    let line = argv::Line { help, ..line };
-    let matches = match command().try_get_matches_from(line.into_words()) {
-        Ok(matches) => matches,
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            let verb = Verb::Help(error.render().to_string());
-            return Ok(Invocation { globals: Globals::default(), own_root: false, verb });
-        }
-        Err(error) => return Err(refusal(&error, verb)),
+    let line = Line { help, ..line };
+    let Some(name) = verb.filter(|_| line.fits()) else {
+        let verb = Verb::Help(help::of(line, verb)?);
+        return Ok(Invocation { globals: Globals::default(), own_root: false, verb });
     };
-    let (globals, own_root) = globals(&matches)?;
-    let Some((name, matches)) = matches.subcommand() else {
-        return Err(Error::usage("no verb is given: `hull help` lists them").into());
-    };
-    let verb = match matches.subcommand() {
-        Some((member, matches)) => verb_of(&format!("{name} {member}"), matches)?,
-        None => verb_of(name, matches)?,
-    };
-    Ok(Invocation { globals, own_root, verb })
+    let (globals, own_root) = globals(&line.globals)?;
+    Ok(Invocation { globals, own_root, verb: verb_of(name, &line)? })
 }
 
 fn is_known(verb: &str) -> bool {
     table::verb(verb).is_some() || GROUPS.iter().any(|(group, _)| *group == verb)
-}
-
-/// The whole of hull's command line for clap; a verb's options are built when the verb is used.
-pub fn command() -> Command {
-    let single = VERBS.iter().filter(|verb| !verb.name.contains(' '));
-    let verbs = single.map(|verb| Command::new(verb.name).about(verb.about).defer(complete));
-    let groups = GROUPS.iter().map(|(name, about)| Command::new(*name).about(*about).defer(group));
-    Command::new("hull")
-        .about("A low-level OCI container runtime: it makes a process of a bundle")
-        .disable_help_subcommand(true)
-        .disable_help_flag(true)
-        .subcommand_required(true)
-        .subcommand_value_name("VERB")
-        .subcommand_help_heading("Verbs")
-        .args(GLOBALS.iter().chain([&table::HELP]).map(arg))
-        .subcommands(verbs)
-        .subcommands(groups)
-        .after_help("`hull help VERB` explains a verb. Example: hull run --bundle /srv/web web")
-}
-
-/// A verb of two words, the first of which this is.
-fn group(command: Command) -> Command {
-    let example = table::members(command.get_name()).next().map_or("", |(_, verb)| verb.example);
-    let help = format!("Example: {example}\n`hull help {} VERB` explains a verb.", command.get_name());
-    let members: Vec<_> = table::members(command.get_name())
-        .map(|(name, verb)| Command::new(name).about(verb.about).defer(complete_member))
-        .collect();
-    let command = command.disable_help_flag(true).disable_help_subcommand(true).arg(arg(&table::HELP));
-    command
-        .subcommand_required(true)
-        .subcommand_value_name("VERB")
-        .subcommand_help_heading("Verbs")
-        .subcommands(members)
-        .after_help(help)
-}
-
-/// A member knows only its own word; no two groups have the same.
-fn complete_member(command: Command) -> Command {
-    let member =
-        GROUPS.iter().flat_map(|(group, _)| table::members(group)).find(|(name, _)| *name == command.get_name());
-    match member {
-        Some((_, verb)) => complete_as(command, verb),
-        None => command,
-    }
-}
-
-fn complete(command: Command) -> Command {
-    match table::verb(command.get_name()) {
-        Some(verb) => complete_as(command, verb),
-        None => command,
-    }
-}
-
-fn complete_as(command: Command, verb: &'static table::Verb) -> Command {
-    let positionals = verb.positionals.iter().enumerate().map(|(at, (name, count, help))| {
-        let arg = Arg::new(*name).index(at + 1).help(*help).value_parser(OsStringValueParser::new());
-        match count {
-            Count::One => arg.required(true),
-            Count::Optional => arg,
-            Count::Many => arg.required(true).num_args(1..).action(ArgAction::Append),
-            Count::Any => arg.num_args(0..).action(ArgAction::Append),
-        }
-    });
-    command
-        .disable_help_flag(true)
-        .args(verb.options.iter().chain([&table::HELP]).map(arg))
-        .args(positionals)
-        .after_help(format!("Example: {}\nGlobal options may be given too: `hull help` lists them.", verb.example))
-}
-
-fn arg(opt: &'static Opt) -> Arg {
-    let arg = Arg::new(opt.long).long(opt.long).help(opt.help);
-    let arg = match opt.short {
-        Some(short) => arg.short(short),
-        None => arg,
-    };
-    match opt.value {
-        None if opt.long == table::HELP.long => arg.action(ArgAction::Help),
-        None => arg.action(ArgAction::SetTrue),
-        Some(name) if opt.many => {
-            arg.value_name(name).value_parser(OsStringValueParser::new()).action(ArgAction::Append)
-        }
-        Some(name) if opt.values.is_empty() => {
-            let hint = match name {
-                "DIR" => ValueHint::DirPath,
-                "FILE" | "SOCKET" => ValueHint::FilePath,
-                _ => ValueHint::Other,
-            };
-            arg.value_name(name).value_hint(hint).value_parser(OsStringValueParser::new())
-        }
-        Some(name) => arg.value_name(name).value_parser(PossibleValuesParser::new(opt.values)),
-    }
 }
 
 fn log_options(globals: &argv::Found, verb: Option<&str>) -> log::Options {
@@ -267,7 +162,7 @@ fn log_options(globals: &argv::Found, verb: Option<&str>) -> log::Options {
         _ => None,
     };
     log::Options {
-        file: globals.value("log").map(PathBuf::from),
+        file: globals.value("log").filter(|path| !path.is_empty()).map(PathBuf::from),
         json: globals.value("log-format") == Some(OsStr::new("json")),
         level,
         // Engines parse stdout and stderr of these together as one JSON text.
@@ -275,182 +170,194 @@ fn log_options(globals: &argv::Found, verb: Option<&str>) -> log::Options {
     }
 }
 
-fn globals(matches: &ArgMatches) -> Result<(Globals, bool)> {
-    let word = |name| matches.get_one::<String>(name).map(String::as_str);
+fn globals(options: &argv::Found) -> Result<(Globals, bool)> {
+    let word = |name| options.value(name).and_then(OsStr::to_str);
     let cgroup_manager = match word("cgroup-manager") {
         Some("systemd") => CgroupManager::Systemd,
         Some("disabled") => CgroupManager::Disabled,
-        None if matches.get_flag("systemd-cgroup") => CgroupManager::Systemd,
+        None if options.on("systemd-cgroup") => CgroupManager::Systemd,
         _ => CgroupManager::Cgroupfs,
     };
     let rootless = word("rootless").and_then(|word| word.parse().ok());
-    let (root, own_root) = match path(matches, "root") {
+    let (root, own_root) = match options.path("root") {
         Some(root) => (absolute(&root)?, false),
         None => root::default_root(
             rustix::process::geteuid().as_raw(),
             std::env::var_os("XDG_RUNTIME_DIR"),
-            root::in_user_namespace,
+            crate::host::in_user_namespace,
         ),
     };
-    Ok((Globals { root, cgroup_manager, rootless, trace: path(matches, "trace") }, own_root))
+    Ok((Globals { root, cgroup_manager, rootless, trace: options.path("trace") }, own_root))
 }
 
-fn verb_of(name: &str, matches: &ArgMatches) -> Result<Verb> {
+fn verb_of(name: &str, line: &Line) -> Result<Verb> {
     Ok(match name {
-        "create" => Verb::Create(create_options(matches)?),
+        "create" => Verb::Create(create_options(line)?),
         "run" => {
-            let mut options = create_options(matches)?;
-            options.detach = matches.get_flag("detach");
-            options.keep = matches.get_flag("keep");
-            options.no_subreaper = matches.get_flag("no-subreaper");
+            let mut options = create_options(line)?;
+            options.detach = line.on("detach");
+            options.keep = line.on("keep");
+            options.no_subreaper = line.on("no-subreaper");
             Verb::Run(options)
         }
-        "exec" => Verb::Exec(Box::new(exec_options(matches)?)),
-        "start" => Verb::Start { id: id(matches)? },
-        "state" => Verb::State { id: id(matches)? },
+        "exec" => Verb::Exec(Box::new(exec_options(line)?)),
+        "start" => Verb::Start { id: id(line)? },
+        "state" => Verb::State { id: id(line)? },
         "kill" => Verb::Kill {
-            id: id(matches)?,
-            signal: match matches.get_one::<OsString>("SIGNAL").filter(|word| !word.is_empty()) {
+            id: id(line)?,
+            signal: match line.words("SIGNAL").first().filter(|word| !word.is_empty()) {
                 None => libc::SIGTERM,
                 Some(word) => signal::number(&word.to_string_lossy())?,
             },
-            all: matches.get_flag("all"),
+            all: line.on("all"),
         },
-        "delete" => Verb::Delete { ids: ids(matches)?, force: matches.get_flag("force") },
-        "list" => Verb::List { json: is_json(matches), quiet: matches.get_flag("quiet") },
-        "pause" => Verb::Pause { id: id(matches)? },
-        "resume" => Verb::Resume { id: id(matches)? },
-        "events" => {
-            Verb::Events { id: id(matches)?, interval: interval(matches, "5s")?, once: matches.get_flag("stats") }
-        }
+        "delete" => Verb::Delete { ids: ids(line)?, force: line.on("force") },
+        "list" => Verb::List { json: is_json(line), quiet: line.on("quiet"), whole: line.on("no-trunc") },
+        "pause" => Verb::Pause { id: id(line)? },
+        "resume" => Verb::Resume { id: id(line)? },
+        "events" => Verb::Events { id: id(line)?, interval: interval(line, "5s")?, once: line.on("stats") },
         "stats" => Verb::Stats {
-            ids: ids(matches)?,
-            json: is_json(matches),
-            interval: interval(matches, "1s")?,
-            stream: !matches.get_flag("no-stream"),
+            ids: ids(line)?,
+            json: is_json(line),
+            interval: interval(line, "1s")?,
+            stream: !line.on("no-stream"),
+            whole: line.on("no-trunc"),
         },
-        "update" => Verb::Update { id: id(matches)?, options: update_options(matches)? },
-        "ps" => Verb::Ps { id: id(matches)?, json: is_json(matches), options: words(matches, "OPTION") },
-        "checkpoint" => Verb::Checkpoint { id: id(matches)?, options: criu::checkpoint(matches)? },
-        "restore" => Verb::Restore(criu::restore(matches)?),
-        "spec" => Verb::Spec { bundle: bundle(matches)?, rootless: matches.get_flag("rootless") },
+        "update" => Verb::Update { id: id(line)?, options: update_options(line)? },
+        "ps" => Verb::Ps { id: id(line)?, json: is_json(line), options: line.words("OPTION").to_vec() },
+        "checkpoint" => Verb::Checkpoint { id: id(line)?, options: criu::checkpoint(line)? },
+        "restore" => Verb::Restore(criu::restore(line)?),
+        "spec" => Verb::Spec { bundle: bundle(line)?, rootless: line.on("rootless") },
+        "explain" if !line.words("CODE").is_empty() => explain_code(line)?,
         "explain" => Verb::Explain {
-            bundle: bundle(matches)?,
-            config: path(matches, "config"),
-            userns_self: matches.get_one::<String>("userns").is_some(),
-            format: match matches.get_one::<String>("format").map(String::as_str) {
+            bundle: bundle(line)?,
+            config: line.path("config"),
+            userns_self: line.on("userns"),
+            format: match line.value("format").and_then(OsStr::to_str) {
                 Some("json") => ExplainFormat::Json,
                 Some("sh") => ExplainFormat::Sh,
                 _ => ExplainFormat::Text,
             },
         },
-        "check" => Verb::Check {
-            bundle: bundle(matches)?,
-            config: path(matches, "config"),
-            json: matches.get_one::<String>("format").is_some_and(|format| format == "json"),
+        "check" => Verb::Check { bundle: bundle(line)?, config: line.path("config"), json: is_json(line) },
+        "why" => Verb::Why { id: ids(line)?.pop(), json: is_json(line) },
+        "timeline" => Verb::Timeline {
+            file: line.words("FILE").first().map(PathBuf::from).unwrap_or_default(),
+            svg: line.value("format") == Some(OsStr::new("svg")),
         },
-        "doctor" => Verb::Doctor { json: matches.get_one::<String>("format").is_some_and(|format| format == "json") },
-        "seccomp record" => Verb::SeccompRecord(Box::new(seccomp::record(matches)?)),
-        "seccomp explain" => Verb::SeccompExplain(Box::new(seccomp::explain(matches)?)),
+        "doctor" => Verb::Doctor { json: is_json(line) },
+        "seccomp record" => Verb::SeccompRecord(Box::new(seccomp::record(line)?)),
+        "seccomp explain" => Verb::SeccompExplain(Box::new(seccomp::explain(line)?)),
         "features" => Verb::Features,
         other => return Err(Error::bug(Step::Usage, format!("the verb {other} is in the table but not in the code"))),
     })
 }
 
-fn create_options(matches: &ArgMatches) -> Result<CreateOptions> {
-    create_options_of(id(matches)?, matches)
+fn create_options(line: &Line) -> Result<CreateOptions> {
+    create_options_of(id(line)?, line)
 }
 
-fn create_options_of(id: String, matches: &ArgMatches) -> Result<CreateOptions> {
-    let bundle = bundle(matches)?;
+fn create_options_of(id: String, line: &Line) -> Result<CreateOptions> {
+    let bundle = bundle(line)?;
     // runc enters the bundle before it connects to a socket, but not before it writes the pid file.
-    let socket = |name| path(matches, name).map(|socket| bundle.join(socket));
+    let socket = |name| line.path(name).map(|socket| bundle.join(socket));
     Ok(CreateOptions {
         id,
-        config: path(matches, "config"),
+        config: line.path("config"),
         console_socket: socket("console-socket"),
-        pid_file: path(matches, "pid-file"),
+        pid_file: line.path("pid-file"),
         pidfd_socket: socket("pidfd-socket"),
-        no_pivot: matches.get_flag("no-pivot"),
-        no_new_keyring: matches.get_flag("no-new-keyring"),
-        userns_self: matches.get_one::<String>("userns").is_some(),
-        preserve_fds: preserve_fds(matches)?,
+        no_pivot: line.on("no-pivot"),
+        no_new_keyring: line.on("no-new-keyring"),
+        userns_self: line.on("userns"),
+        preserve_fds: preserve_fds(line)?,
         bundle,
         ..CreateOptions::default()
     })
 }
 
-fn interval(matches: &ArgMatches, default: &str) -> Result<Duration> {
-    let word = matches.get_one::<OsString>("interval").map(|word| word.to_string_lossy());
+fn interval(line: &Line, default: &str) -> Result<Duration> {
+    let word = line.value("interval").map(OsStr::to_string_lossy);
     duration::duration("interval", word.as_deref().unwrap_or(default))
 }
 
-fn update_options(matches: &ArgMatches) -> Result<UpdateOptions> {
-    let word = |name| matches.get_one::<OsString>(name).map(|word| word.to_str().unwrap_or("no UTF-8"));
-    let schemata = ["l3-cache-schema", "mem-bw-schema"].into_iter().filter_map(word).map(str::to_owned).collect();
+fn update_options(line: &Line) -> Result<UpdateOptions> {
     let options = table::verb("update").map_or(&[][..], |verb| verb.options);
-    Ok(UpdateOptions { file: path(matches, "resources"), limits: limits::resources(options, word)?, schemata })
+    // All but the file are text: what is none reaches nobody.
+    for opt in options.iter().filter(|opt| opt.value.is_some() && opt.long != "resources") {
+        if let Some(word) = line.value(opt.long).filter(|word| word.to_str().is_none()) {
+            return Err(Error::usage(format!("option --{} is text, not {word:?}", opt.long)));
+        }
+    }
+    let word = |name| line.value(name).and_then(OsStr::to_str);
+    let schemata = ["l3-cache-schema", "mem-bw-schema"].into_iter().filter_map(word).map(str::to_owned).collect();
+    Ok(UpdateOptions { file: line.path("resources"), limits: limits::resources(options, word)?, schemata })
 }
 
-fn is_json(matches: &ArgMatches) -> bool {
-    matches.get_one::<String>("format").is_some_and(|format| format == "json")
+/// An error's code says the same of every bundle, and no shell does it.
+fn explain_code(line: &Line) -> Result<Verb> {
+    if let Some(option) = ["bundle", "config", "userns"].into_iter().find(|option| line.on(option)) {
+        return Err(Error::usage(format!("an error's code has nothing to do with --{option}")));
+    }
+    if line.value("format") == Some(OsStr::new("sh")) {
+        return Err(Error::usage("an error's code is explained as text or as JSON, not as sh"));
+    }
+    let code = line.words("CODE").first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(Verb::ExplainCode { code, json: is_json(line) })
 }
 
-fn words(matches: &ArgMatches, name: &str) -> Vec<OsString> {
-    matches.get_many::<OsString>(name).unwrap_or_default().cloned().collect()
+fn is_json(line: &Line) -> bool {
+    line.value("format") == Some(OsStr::new("json"))
 }
 
 /// The numbers in them are read by the plan: what is wrong there has exec's own exit status.
-fn exec_options(matches: &ArgMatches) -> Result<ExecOptions> {
-    let text = |word: &OsString| {
+fn exec_options(line: &Line) -> Result<ExecOptions> {
+    let text = |word: &OsStr| {
         word.to_str().map(str::to_owned).ok_or_else(|| Error::usage(format!("{word:?} is no UTF-8 text")))
     };
-    let one = |name| matches.get_one::<OsString>(name).map(text).transpose();
-    let many = |name| matches.get_many::<OsString>(name).unwrap_or_default().map(text).collect::<Result<Vec<_>>>();
+    let one = |name| line.value(name).map(text).transpose();
+    let many = |name| line.values(name).map(text).collect::<Result<Vec<_>>>();
     Ok(ExecOptions {
-        id: id(matches)?,
-        process: path(matches, "process"),
-        console_socket: path(matches, "console-socket"),
-        pid_file: path(matches, "pid-file"),
-        pidfd_socket: path(matches, "pidfd-socket"),
-        ignore_paused: matches.get_flag("ignore-paused"),
-        wait_fifo: path(matches, "wait-fifo"),
+        id: id(line)?,
+        process: line.path("process"),
+        console_socket: line.path("console-socket"),
+        pid_file: line.path("pid-file"),
+        pidfd_socket: line.path("pidfd-socket"),
+        ignore_paused: line.on("ignore-paused"),
+        wait_fifo: line.path("wait-fifo"),
         asked: crate::plan::exec::Options {
-            args: matches.get_many::<OsString>("ARG").unwrap_or_default().cloned().collect(),
-            cwd: one("cwd")?,
-            env: many("env")?,
-            tty: matches.get_flag("tty"),
+            args: line.words("ARG").to_vec(),
+            cwd: line.value("cwd").map(OsStr::to_owned),
+            env: line.values("env").map(OsStr::to_owned).collect(),
+            tty: line.on("tty"),
             user: one("user")?,
             additional_gids: many("additional-gids")?,
             process_label: one("process-label")?,
             apparmor: one("apparmor")?,
-            no_new_privs: matches.get_flag("no-new-privs"),
+            no_new_privs: line.on("no-new-privs"),
             caps: many("cap")?,
             cgroup: many("cgroup")?,
-            detach: matches.get_flag("detach"),
-            console_socket: matches.contains_id("console-socket"),
-            preserve_fds: preserve_fds(matches)?,
-            waits: matches.contains_id("wait-fifo"),
+            detach: line.on("detach"),
+            console_socket: line.on("console-socket"),
+            preserve_fds: preserve_fds(line)?,
+            waits: line.on("wait-fifo"),
         },
     })
 }
 
-fn preserve_fds(matches: &ArgMatches) -> Result<u32> {
-    match matches.get_one::<OsString>("preserve-fds") {
+fn preserve_fds(line: &Line) -> Result<u32> {
+    match line.value("preserve-fds") {
         None => Ok(0),
         Some(word) => word
             .to_str()
             .and_then(|word| word.parse().ok())
+            .filter(|count| *count <= MAX_PRESERVED_FDS)
             .ok_or_else(|| Error::usage(format!("option --preserve-fds is a number of descriptors, not {word:?}"))),
     }
 }
 
-fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
-    matches.get_one::<OsString>(name).map(PathBuf::from)
-}
-
-fn bundle(matches: &ArgMatches) -> Result<PathBuf> {
-    absolute(&path(matches, "bundle").unwrap_or_else(|| ".".into()))
+fn bundle(line: &Line) -> Result<PathBuf> {
+    absolute(&line.path("bundle").unwrap_or_else(|| ".".into()))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
@@ -458,12 +365,12 @@ fn absolute(path: &Path) -> Result<PathBuf> {
         .map_err(|error| Error::usage(format!("{}: the current directory is unknown: {error}", show(path))))
 }
 
-fn id(matches: &ArgMatches) -> Result<String> {
-    ids(matches)?.into_iter().next().ok_or_else(|| Error::usage("a container id is missing"))
+fn id(line: &Line) -> Result<String> {
+    ids(line)?.into_iter().next().ok_or_else(|| Error::usage("a container id is missing"))
 }
 
-fn ids(matches: &ArgMatches) -> Result<Vec<String>> {
-    matches.get_many::<OsString>("ID").unwrap_or_default().map(|id| check_id(id)).collect()
+fn ids(line: &Line) -> Result<Vec<String>> {
+    line.words("ID").iter().map(|id| check_id(id)).collect()
 }
 
 /// A container id: letters, digits and `_+-.` as runc takes them. It names a directory, so `.` and `..` are none.
@@ -481,54 +388,11 @@ pub fn check_id(id: &OsStr) -> Result<String> {
     }
 }
 
-/// clap's error as one sentence of ours.
-fn refusal(error: &clap::Error, verb: Option<&str>) -> Refusal {
-    let text = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text.clone()),
-        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
-        _ => None,
-    };
-    let invalid = text(ContextKind::InvalidArg).unwrap_or_default();
-    let known = verb.filter(|verb| is_known(verb));
-    let what = match error.kind() {
-        ErrorKind::InvalidSubcommand => {
-            let what = format!("unknown verb {:?}", text(ContextKind::InvalidSubcommand).unwrap_or_default());
-            // clap sorts its suggestions: the nearest comes last.
-            let near = match error.get(ContextKind::SuggestedSubcommand) {
-                Some(ContextValue::Strings(names)) => names.last(),
-                Some(ContextValue::String(name)) => Some(name),
-                _ => None,
-            };
-            let error = Error::usage(what).hint(match near {
-                Some(near) => format!("did you mean {near}?"),
-                None => "`hull help` lists the verbs".into(),
-            });
-            return Refusal { error, status: UNKNOWN_VERB };
-        }
-        ErrorKind::MissingSubcommand => "a verb is missing".to_owned(),
-        ErrorKind::UnknownArgument if invalid.starts_with('-') => format!("unknown option {invalid}"),
-        ErrorKind::UnknownArgument => format!("{invalid:?} is one argument too many"),
-        ErrorKind::MissingRequiredArgument => format!("{} is missing", invalid.replace("...", "")),
-        ErrorKind::InvalidValue => format!(
-            "option {} is one of {}, not {:?}",
-            invalid.split(' ').next().unwrap_or_default(),
-            text(ContextKind::ValidValue).unwrap_or_default(),
-            text(ContextKind::InvalidValue).unwrap_or_default(),
-        ),
-        _ => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned(),
-    };
-    let error = Error::usage(what);
-    match (text(ContextKind::SuggestedArg), known) {
-        (Some(near), _) => error.hint(format!("did you mean {near}?")),
-        (None, Some(verb)) => error.hint(format!("see `hull help {verb}`")),
-        (None, None) => error.hint("see `hull help`"),
-    }
-    .into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::help::command;
+    use crate::cli::table::VERBS;
 
     fn line(line: &str) -> Parsed {
         parse(std::iter::once("hull").chain(line.split_whitespace()).map(OsString::from))
@@ -556,13 +420,13 @@ mod tests {
             ("kill web 9", Verb::Kill { id: id(), signal: 9, all: false }),
             ("kill --all web 9", Verb::Kill { id: id(), signal: 9, all: true }),
             ("kill -a web SIGUSR1", Verb::Kill { id: id(), signal: libc::SIGUSR1, all: true }),
-            ("kill web -9", Verb::Kill { id: id(), signal: 9, all: false }),
             ("delete web", Verb::Delete { ids: vec![id()], force: false }),
             ("delete --force web", Verb::Delete { ids: vec![id()], force: true }),
             ("delete a web -f", Verb::Delete { ids: vec!["a".into(), id()], force: true }),
-            ("list", Verb::List { json: false, quiet: false }),
-            ("list -f json", Verb::List { json: true, quiet: false }),
-            ("list --format table -q", Verb::List { json: false, quiet: true }),
+            ("list", Verb::List { json: false, quiet: false, whole: false }),
+            ("list --no-trunc", Verb::List { json: false, quiet: false, whole: true }),
+            ("list -f json", Verb::List { json: true, quiet: false, whole: false }),
+            ("list --format table -q", Verb::List { json: false, quiet: true, whole: false }),
             ("pause web", Verb::Pause { id: id() }),
             ("resume web", Verb::Resume { id: id() }),
             ("ps --format json web", Verb::Ps { id: id(), json: true, options: vec![] }),
@@ -611,6 +475,12 @@ mod tests {
     }
 
     #[test]
+    fn h_and_criu_are_runcs() {
+        assert_eq!(invocation("--criu /x list").verb, invocation("list").verb);
+        assert_eq!(invocation("h kill").verb, invocation("help kill").verb);
+    }
+
+    #[test]
     fn globals_are_understood_on_both_sides_of_the_verb() {
         let manager = |text| invocation(text).globals.cgroup_manager;
         assert_eq!(manager("list"), CgroupManager::Cgroupfs);
@@ -644,6 +514,10 @@ mod tests {
         let table = [
             ("strat web", 3, "unknown verb \"strat\" (did you mean start?)"),
             ("xyzzy web", 3, "unknown verb \"xyzzy\" (`hull help` lists the verbs)"),
+            ("lsit", 3, "unknown verb \"lsit\" (did you mean list?)"),
+            ("seccomp recrod", 3, "unknown verb \"recrod\" (did you mean record?)"),
+            ("inspect web", 3, "unknown verb \"inspect\" (`hull state ID`)"),
+            ("version", 3, "unknown verb \"version\" (`hull --version`)"),
             ("help strat", 3, "unknown verb \"strat\" (did you mean start?)"),
             ("create --no-pivto web", 1, "create: unknown option --no-pivto (did you mean --no-pivot?)"),
             ("create --xyzzy web", 1, "create: unknown option --xyzzy (see `hull help create`)"),
@@ -705,7 +579,7 @@ mod tests {
             Verb::Help(text) => text,
             other => panic!("{text}: {other:?}"),
         };
-        for text in ["", "help", "--help", "-h", "--debug"] {
+        for text in ["", "help", "h", "--help", "-h", "--debug"] {
             let help = help(text);
             for verb in VERBS {
                 let first = verb.name.split(' ').next().unwrap();

@@ -201,9 +201,9 @@ impl Error {
         Error::new(Step::Status, Blame::Usage, what)
     }
 
-    /// The container does not exist: these words are matched by engines.
+    /// The container does not exist: engines match these words, without an id among them.
     pub fn missing(id: &str) -> Error {
-        Error::new(Step::Missing, Blame::Usage, format!("container \"{id}\" does not exist"))
+        Error::new(Step::Missing, Blame::Usage, format!("container does not exist: {id:?}"))
     }
 
     /// An invariant of hull broke.
@@ -341,6 +341,10 @@ errno_names! {
 }
 
 #[cfg(test)]
+#[path = "../integration/matched.rs"]
+mod matched;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -364,5 +368,76 @@ mod tests {
         let mut codes: Vec<_> = Step::ALL.iter().map(|s| s.code()).collect();
         codes.dedup();
         assert_eq!(codes.len(), Step::ALL.len());
+    }
+
+    /// hull's own words, beside those of errno: each that an engine matches stands only where it is meant, and where an
+    /// engine that reads it would do the right thing.
+    #[test]
+    fn words_that_engines_match_stand_only_where_they_are_meant() {
+        const MEANT: [(&str, &str); 15] = [
+            ("src/error.rs", "container does not exist: "),
+            ("src/steps/process.rs", "{}: executable file not found in $PATH"),
+            ("src/plan/process.rs", "needs a program as its first element: exec: "),
+            // A program that is a directory is one that cannot be executed, for engines of any age.
+            ("src/steps/process.rs", "permission denied: a directory cannot be executed"),
+            ("src/lifecycle/kill.rs", "container not running"),
+            ("src/lifecycle/exec.rs", "cannot exec in a stopped container: container not running"),
+            ("src/lifecycle/pause.rs", "container not running"),
+            ("src/lifecycle/update.rs", "container not running"),
+            ("src/lifecycle/checkpoint.rs", "container not running"),
+            ("src/cli/argv.rs", "option --{} requires an argument"),
+            // create's, of which nobody asks whether the container is there.
+            ("src/steps/mounts.rs", "the source {} does not exist"),
+            // What `help` and `check` print no engine reads.
+            ("src/cli/table.rs", "kill them first; one that does not exist is no error"),
+            ("src/check/host.rs", "/proc/sys/{} does not exist here"),
+            ("src/check/program.rs", "{name}: no such file or directory (ENOENT) in the root"),
+            ("src/check/program.rs", "{name:?}: executable file not found in $PATH"),
+        ];
+        let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut found = Vec::new();
+        each_literal(&top.join("src"), &mut |file, literal| {
+            let lower = literal.to_lowercase();
+            if matched::MATCHED.iter().any(|(words, _, _)| lower.contains(words)) {
+                found.push((file.strip_prefix(top).unwrap().to_string_lossy().into_owned(), literal.to_owned()));
+            }
+        });
+        let is = |(file, literal): &(String, String), (meant_in, meant): &(&str, &str)| {
+            file == meant_in && literal.starts_with(meant)
+        };
+        for entry in &found {
+            assert!(
+                MEANT.iter().any(|meant| is(entry, meant)),
+                "an engine would take it for something else: {entry:?}"
+            );
+        }
+        for meant in &MEANT {
+            assert!(found.iter().any(|entry| is(entry, meant)), "is not there any more: {meant:?}");
+        }
+    }
+
+    /// The texts of all files below, without comments and tests.
+    fn each_literal(directory: &Path, to: &mut dyn FnMut(&Path, &str)) {
+        for entry in std::fs::read_dir(directory).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                each_literal(&path, to);
+            } else if path.extension().is_some_and(|kind| kind == "rs") && !path.ends_with("tests.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code: String = text
+                    .split("#[cfg(test)]\nmod tests {")
+                    .next()
+                    .unwrap_or_default()
+                    .lines()
+                    .filter(|line| !line.trim_start().starts_with("//"))
+                    .map(|line| format!("{}\n", line.replace("'\"'", "").replace("b'\"'", "")))
+                    .collect();
+                let code = code.replace("\\\\", "").replace("\\\"", "'");
+                for literal in code.split('"').skip(1).step_by(2) {
+                    let whole: Vec<_> = literal.split("\\\n").map(str::trim_start).collect();
+                    to(&path, &whole.concat());
+                }
+            }
+        }
     }
 }

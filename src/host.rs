@@ -4,8 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
+
+use crate::bytes;
 use crate::error::{ErrAt, Result, Step};
-use crate::plan::{CgroupManager, landlock};
 use crate::spec::{Spec, Str};
 
 /// The facts.
@@ -47,7 +49,7 @@ pub struct Resctrl {
 impl Resctrl {
     /// Looks for the mount; None where there is none.
     fn probe() -> Result<Option<Resctrl>> {
-        let table = std::fs::read_to_string("/proc/self/mountinfo").err_at(
+        let table = std::fs::read("/proc/self/mountinfo").err_at(
             Step::Resctrl,
             "open",
             || "find the resctrl mount in /proc/self/mountinfo",
@@ -59,11 +61,8 @@ impl Resctrl {
         Ok(Some(Resctrl { mount, classes }))
     }
 
-    fn mount_point(mountinfo: &str) -> Option<PathBuf> {
-        mountinfo.lines().find_map(|line| {
-            let (left, right) = line.split_once(" - ")?;
-            right.starts_with("resctrl ").then(|| left.split(' ').nth(4).map(PathBuf::from))?
-        })
+    fn mount_point(mountinfo: &[u8]) -> Option<PathBuf> {
+        bytes::mounts(mountinfo).find(|mount| mount.fstype == b"resctrl").map(|mount| mount.at())
     }
 }
 
@@ -78,6 +77,8 @@ pub struct CgroupFacts {
     pub v1: Vec<V1Hierarchy>,
     /// hull's own cgroup in the v2 hierarchy, from /proc/self/cgroup.
     pub own_v2: PathBuf,
+    /// An ordinary user may make cgroups beside hull's own, and move processes there: a v2 tree was delegated to him.
+    pub delegated: bool,
     /// The root of the cgroups of the systemd that hull asks, the system's or the user's; empty when none is asked.
     pub manager_root: PathBuf,
 }
@@ -107,15 +108,29 @@ pub enum CgroupMode {
     None,
 }
 
+/// Who makes cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CgroupManager {
+    /// hull, by the file system.
+    #[default]
+    Cgroupfs,
+    /// systemd, by D-Bus.
+    Systemd,
+    /// Nobody: no cgroup is made.
+    Disabled,
+}
+
 impl HostFacts {
     /// Reads what the config's plan depends on, and no more.
     pub fn probe(spec: &Spec<'_>) -> Result<HostFacts> {
         let resctrl = spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some());
-        Ok(HostFacts {
+        let mut facts = HostFacts {
             cgroup: CgroupFacts::probe()?,
             resctrl: if resctrl { Resctrl::probe()? } else { None },
             ..HostFacts::of_process(spec)?
-        })
+        };
+        facts.cgroup.delegated = facts.rootless() && facts.cgroup.may_make_others();
+        Ok(facts)
     }
 
     /// Reads what the process alone depends on: for exec, whose cgroups are there already.
@@ -126,7 +141,7 @@ impl HostFacts {
         Ok(HostFacts {
             euid: rustix::process::geteuid().as_raw(),
             egid: rustix::process::getegid().as_raw(),
-            in_user_namespace: crate::cli::root::in_user_namespace(),
+            in_user_namespace: in_user_namespace(),
             audit_arch: crate::sys::arch::AUDIT_ARCH,
             bounding,
             last_cap,
@@ -135,7 +150,7 @@ impl HostFacts {
             selinux: (process.is_some_and(|p| asks_for(&p.selinux_label))
                 || spec.linux.as_ref().is_some_and(|l| asks_for(&l.mount_label)))
                 && Path::new("/sys/fs/selinux/enforce").exists(),
-            landlock: if landlock::is_asked_for(spec) { crate::sys::landlock::abi().unwrap_or(0) } else { 0 },
+            landlock: if spec.asks_for_landlock() { crate::sys::landlock::abi().unwrap_or(0) } else { 0 },
             resctrl: None,
         })
     }
@@ -152,14 +167,14 @@ impl HostFacts {
     /// Finds the root of the cgroups of the systemd that will be asked.
     fn probe_systemd(&mut self) -> Result<()> {
         let read = |path: &str| {
-            std::fs::read_to_string(path).err_at(Step::Cgroup, "open", || format!("find systemd's cgroup in {path}"))
+            std::fs::read(path).err_at(Step::Cgroup, "open", || format!("find systemd's cgroup in {path}"))
         };
-        let systemd_path = |table: &str| {
+        let systemd_path = |table: &[u8]| {
             let v1 = self.cgroup.v1.iter().any(|hierarchy| hierarchy.controllers == ["name=systemd"]);
-            own_path(table, if v1 { "name=systemd" } else { "" })
+            own_path(table, if v1 { &["name=systemd"] } else { &[] })
         };
         self.cgroup.manager_root = if self.rootless() {
-            let uid = outside_id(&read("/proc/self/uid_map")?, self.euid);
+            let uid = outside_id(&String::from_utf8_lossy(&read("/proc/self/uid_map")?), self.euid);
             user_manager_root(&systemd_path(&read("/proc/self/cgroup")?), uid)
         } else {
             // Process 1 is in init.scope below the root: in a container without a cgroup namespace that is not "/".
@@ -173,6 +188,17 @@ impl HostFacts {
     pub fn rootless(&self) -> bool {
         self.euid != 0 || self.in_user_namespace
     }
+}
+
+/// Whether hull runs in a user namespace other than the initial one, which alone maps all ids to themselves
+/// (user_namespaces(7)).
+pub fn in_user_namespace() -> bool {
+    // Without the file the kernel knows no user namespaces.
+    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !maps_all(&map))
+}
+
+fn maps_all(map: &str) -> bool {
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// The bounding set by bit, and the last capability that the kernel knows. A call that fails must not pass for the end of
@@ -196,13 +222,13 @@ fn apparmor_enabled() -> bool {
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 /// The magic of cgroup2 (statfs(2)).
-const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+const CGROUP2_SUPER_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 
 impl CgroupFacts {
     /// Finds the cgroup tree: one statfs where it is v2 only, else the mount table.
     pub fn probe() -> Result<CgroupFacts> {
         let magic = rustix::fs::statfs(CGROUP_ROOT).map(|fs| fs.f_type);
-        let own = std::fs::read_to_string("/proc/self/cgroup").err_at(
+        let own = std::fs::read("/proc/self/cgroup").err_at(
             Step::Cgroup,
             "open",
             || "find hull's own cgroup in /proc/self/cgroup",
@@ -212,11 +238,12 @@ impl CgroupFacts {
                 mode: CgroupMode::V2,
                 v2_mount: Some(CGROUP_ROOT.into()),
                 v1: Vec::new(),
-                own_v2: own_path(&own, ""),
+                own_v2: own_path(&own, &[]),
+                delegated: false,
                 manager_root: PathBuf::new(),
             });
         }
-        let table = std::fs::read_to_string("/proc/self/mountinfo").err_at(
+        let table = std::fs::read("/proc/self/mountinfo").err_at(
             Step::Cgroup,
             "open",
             || "find the cgroup mounts in /proc/self/mountinfo",
@@ -224,27 +251,40 @@ impl CgroupFacts {
         Ok(CgroupFacts::parse(&table, &own))
     }
 
+    /// Whether the caller may do beside its own cgroup what delegation allows (cgroups(7)): make directories, and move
+    /// processes, for which the common ancestor's cgroup.procs must be writable.
+    fn may_make_others(&self) -> bool {
+        let (Some(mount), CgroupMode::V2) = (&self.v2_mount, self.mode) else { return false };
+        // Seen from a cgroup namespace that it is not in, a process's cgroup begins with "/..".
+        if self.own_v2.components().any(|part| part == std::path::Component::ParentDir) {
+            return false;
+        }
+        let parent = self.own_v2.parent().unwrap_or(Path::new("/"));
+        let parent = mount.join(parent.strip_prefix("/").unwrap_or(parent));
+        let writable = |path: &Path| rustix::fs::access(path, Access::WRITE_OK).is_ok();
+        writable(&parent) && writable(&parent.join("cgroup.procs"))
+    }
+
     /// From the texts of /proc/self/mountinfo and /proc/self/cgroup.
-    fn parse(mountinfo: &str, own: &str) -> CgroupFacts {
+    fn parse(mountinfo: &[u8], own: &[u8]) -> CgroupFacts {
         let mut facts = CgroupFacts::default();
-        for line in mountinfo.lines() {
-            let Some((left, right)) = line.split_once(" - ") else { continue };
-            let (Some(mount), mut right) = (left.split(' ').nth(4), right.split(' ')) else { continue };
-            let (fstype, options) = (right.next().unwrap_or_default(), right.nth(1).unwrap_or_default());
-            if !mount.starts_with(CGROUP_ROOT) {
+        for mount in bytes::mounts(mountinfo).filter(|mount| mount.fstype.starts_with(b"cgroup")) {
+            let at = mount.at();
+            if !at.starts_with(CGROUP_ROOT) {
                 continue;
             }
-            match fstype {
-                "cgroup2" if facts.v2_mount.is_none() => {
-                    facts.v2_mount = Some(mount.into());
-                    facts.own_v2 = own_path(own, "");
+            match mount.fstype {
+                b"cgroup2" if facts.v2_mount.is_none() => {
+                    facts.v2_mount = Some(at);
+                    facts.own_v2 = own_path(own, &[]);
                 }
-                "cgroup" => {
+                b"cgroup" => {
+                    let options = String::from_utf8_lossy(mount.super_options);
                     let names: Vec<String> =
                         options.split(',').filter(|word| is_controller(word)).map(str::to_owned).collect();
-                    let path = own_path(own, names.first().map_or("", String::as_str));
                     if !names.is_empty() && !facts.v1.iter().any(|known| known.controllers == names) {
-                        facts.v1.push(V1Hierarchy { controllers: names, mount: mount.into(), own: path });
+                        let own = own_path(own, &[&names[0]]);
+                        facts.v1.push(V1Hierarchy { controllers: names, mount: at, own });
                     }
                 }
                 _ => {}
@@ -270,15 +310,8 @@ fn is_controller(word: &str) -> bool {
 }
 
 /// hull's own cgroup in the hierarchy with a controller; the v2 one has none.
-fn own_path(table: &str, controller: &str) -> PathBuf {
-    table
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.splitn(3, ':').skip(1);
-            Some((fields.next()?, fields.next()?))
-        })
-        .find(|(names, _)| names.split(',').any(|name| name == controller))
-        .map_or_else(|| "/".into(), |(_, path)| path.into())
+fn own_path(table: &[u8], controllers: &[&str]) -> PathBuf {
+    bytes::cgroup(table, controllers).unwrap_or(Path::new("/")).to_owned()
 }
 
 /// The root of the cgroups of the user's manager: named in hull's own cgroup where hull runs below it, else where logind
@@ -331,23 +364,30 @@ mod tests {
     #[test]
     fn resctrl_is_found_by_its_type() {
         let mountinfo =
-            "31 23 0:28 / /resctrl rw - tmpfs tmpfs rw\n32 31 0:29 / /sys/fs/resctrl rw - resctrl none rw\n";
+            b"31 23 0:28 / /resctrl rw - tmpfs tmpfs rw\n32 31 0:29 / /sys/fs/resctrl rw - resctrl none rw\n";
         assert_eq!(Resctrl::mount_point(mountinfo), Some("/sys/fs/resctrl".into()));
-        assert_eq!(Resctrl::mount_point("31 23 0:28 / /resctrl rw - tmpfs resctrl rw\n"), None);
+        assert_eq!(Resctrl::mount_point(b"31 23 0:28 / /resctrl rw - tmpfs resctrl rw\n"), None);
     }
 
     #[test]
     fn a_hybrid_host() {
-        let mountinfo = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+        let mountinfo = b"31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
                          32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
                          40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
                          41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let facts = CgroupFacts::parse(mountinfo, "3:name=systemd:/s\n2:cpu,cpuacct:/a\n0::/u\n");
+        let facts = CgroupFacts::parse(mountinfo, b"3:name=systemd:/s\n2:cpu,cpuacct:/a\n0::/u\n");
         assert_eq!(facts.mode, CgroupMode::Hybrid);
         assert_eq!((facts.v1[0].own.as_path(), facts.v1[1].own.as_path()), (Path::new("/a"), Path::new("/s")));
         assert_eq!(
             (facts.own_v2.as_path(), facts.v2_mount.as_deref()),
             (Path::new("/u"), Some(Path::new("/sys/fs/cgroup/unified")))
         );
+    }
+
+    #[test]
+    fn only_the_initial_namespace_maps_all() {
+        assert!(maps_all("         0          0 4294967295\n"));
+        assert!(!maps_all("         0       1000          1\n         1     100000      65536\n"));
+        assert!(!maps_all("         0          0      65536\n"));
     }
 }

@@ -2,21 +2,22 @@
 //!
 //! containerd takes the `msg` of the last object with `level` "error" of a `--log-format json` file, and one line that
 //! is not JSON destroys that, so a record is one whole line in one write(2) to a file opened with O_APPEND. The file is
-//! opened with the first record. Writing the log never fails a command: a file that cannot be written is said once on
-//! stderr. Without `--log`, warnings and above go to stderr as bare text, but never from verbs whose stderr engines
+//! opened first of all, and where that fails nothing is done, as with runc: what engines look for there would be missing.
+//! Writing to it never fails a command. Without `--log`, warnings and above go to stderr as bare text, but never from verbs whose stderr engines
 //! read together with stdout.
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;
 use std::fmt::{Display, Write};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::error::{Error, Strerror, show};
+use crate::error::{ErrAt, Error, Result, Step, show};
 
 /// How grave a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -70,17 +71,23 @@ struct Logger {
 
 thread_local! {
     // hull has one thread: thread-local is global, without a lock.
-    static LOGGER: RefCell<Logger> = const {
-        RefCell::new(Logger {
+    // Never dropped, as all that is kept here: std would ask libc for memory to remember that it has to.
+    static LOGGER: RefCell<ManuallyDrop<Logger>> = const {
+        RefCell::new(ManuallyDrop::new(Logger {
             options: Options { file: None, json: false, level: None, quiet: false },
             target: Target::Unopened,
-        })
+        }))
     };
 }
 
 /// Says where records go; before this, warnings go to stderr.
 pub fn init(options: Options) {
-    LOGGER.with_borrow_mut(|logger| *logger = Logger { options, target: Target::Unopened });
+    LOGGER.with_borrow_mut(|logger| **logger = Logger { options, target: Target::Unopened });
+}
+
+/// Opens the log, if there is to be one.
+pub fn open() -> Result<()> {
+    LOGGER.with_borrow_mut(|logger| logger.open())
 }
 
 /// Calls `f` with the log's descriptor, if it has been opened.
@@ -111,6 +118,17 @@ pub fn warn(message: impl Display) {
     record(Level::Warning, &message, None);
 }
 
+/// What a plan notes: some tens, and how many more there are, since a config can have hundreds of thousands.
+pub fn warn_all(notes: impl IntoIterator<Item = impl Display>) {
+    const MOST: usize = 32;
+    let mut notes = notes.into_iter();
+    notes.by_ref().take(MOST).for_each(warn);
+    let more = notes.count();
+    if more > 0 {
+        warn(format_args!("and {more} more warnings"));
+    }
+}
+
 /// Something failed that does not end the command (what ends it is an [`Error`], which main prints).
 pub fn error(message: impl Display) {
     record(Level::Error, &message, None);
@@ -119,7 +137,8 @@ pub fn error(message: impl Display) {
 /// The error that ends the command: bare text on stderr, and with `--log` the same sentence with its code there.
 /// Engines read the one or the other.
 pub fn report(error: &Error) {
-    to_stderr(&format!("hull: {error}\n"));
+    // Behind all that engines match.
+    to_stderr(&sentence(Level::Error, format_args!("{error} [{}]", error.step.code())));
     let has_file = LOGGER.with_borrow(|logger| logger.options.file.is_some());
     if has_file {
         record(Level::Error, error, Some(error.step.code()));
@@ -132,7 +151,7 @@ pub fn last_words(error: &Error) {
     let closed =
         LOGGER.with_borrow(|logger| logger.options.file.is_some() && !matches!(logger.target, Target::File(_)));
     if closed {
-        to_stderr(&format!("hull: {error}\n"));
+        to_stderr(&sentence(Level::Error, error));
     } else {
         record(Level::Error, error, Some(error.step.code()));
     }
@@ -143,31 +162,33 @@ fn record(level: Level, message: &dyn Display, code: Option<&str>) {
 }
 
 impl Logger {
+    fn open(&mut self) -> Result<()> {
+        let (Some(path), Target::Unopened) = (&self.options.file, &self.target) else { return Ok(()) };
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let opened = rustix::fs::open(path, flags, crate::sys::umask::file())
+            .err_at(Step::State, "", || format!("open {}", show(path)));
+        self.target = Target::Failed;
+        self.target = Target::File(opened.map_err(|error| error.hint("the log, which --log names"))?);
+        Ok(())
+    }
+
     fn record(&mut self, level: Level, message: &dyn Display, code: Option<&str>) {
-        let Some(path) = &self.options.file else {
+        if self.options.file.is_none() {
             if !self.options.quiet && level >= self.options.level.unwrap_or(Level::Warning) {
-                to_stderr(&format!("hull: {}: {message}\n", level.as_str()));
+                to_stderr(&sentence(level, message));
             }
             return;
-        };
+        }
         if level < self.options.level.unwrap_or_default() {
             return;
         }
-        if matches!(self.target, Target::Unopened) {
-            let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
-            self.target = match rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)) {
-                Ok(fd) => Target::File(fd),
-                Err(errno) => {
-                    if !self.options.quiet {
-                        let why = Strerror(errno.raw_os_error());
-                        to_stderr(&format!("hull: warning: open the log {}: {why}\n", show(path)));
-                    }
-                    Target::Failed
-                }
-            };
+        if let Err(error) = self.open()
+            && !self.options.quiet
+        {
+            to_stderr(&sentence(Level::Warning, error));
         }
         if let Target::File(fd) = &self.target {
-            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let since = since_epoch();
             let line = line(self.options.json, level, &message.to_string(), &rfc3339(since, false), code);
             // A full disk must not fail the command; the same sentence is on stderr.
             let _ = write_all(fd.as_fd(), line.as_bytes());
@@ -175,7 +196,12 @@ impl Logger {
     }
 }
 
-/// One record as a line.
+/// A record on stderr. Scripts look there for the word error, which every runtime prints.
+fn sentence(level: Level, message: impl Display) -> String {
+    format!("hull: {}: {message}\n", level.as_str())
+}
+
+/// One record as a line of the log.
 fn line(json: bool, level: Level, message: &str, time: &str, code: Option<&str>) -> String {
     let message = serde_json::Value::from(message);
     let level = level.as_str();
@@ -193,6 +219,11 @@ fn line(json: bool, level: Level, message: &str, time: &str, code: Option<&str>)
     };
     line.push('\n');
     line
+}
+
+/// The time of day, to be written down.
+pub fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// A time since the epoch as RFC 3339 in UTC, to the second or to the nanosecond.
@@ -235,7 +266,6 @@ pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Step;
 
     #[test]
     fn times_are_rfc3339() {

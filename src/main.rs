@@ -8,16 +8,21 @@ use hull::error::{ErrAt, Error, Step};
 use hull::{Result, cli, log};
 use rustix::io::Errno;
 
+#[cfg(all(target_env = "musl", not(test)))]
+#[global_allocator]
+static ALLOCATOR: hull::sys::allocator::Allocator = hull::sys::allocator::Allocator;
+
 #[cfg(not(test))]
 #[path = "sys/entry.rs"]
 mod entry;
 
 /// Does what the command line says and gives the exit status.
 fn start(args: Vec<OsString>, stdout_open: bool) -> i32 {
+    hull::sys::umask::take();
     let cli::Parsed { log: options, outcome } = cli::parse(args);
     log::init(options);
     let done = match outcome {
-        Ok(invocation) => execute(invocation).and_then(|done| print(done, stdout_open)),
+        Ok(invocation) => log::open().and_then(|()| execute(invocation)).and_then(|done| print(done, stdout_open)),
         Err(refusal) => {
             log::report(&refusal.error);
             return refusal.status;

@@ -89,7 +89,7 @@ fn callers_memory(case: &mut Case) -> Result<()> {
     let group = CallersGroup::new(case, "memory")?;
     let before = std::mem::take(&mut case.before);
     let mut ends = HashSet::new();
-    for kilobytes in [400, 700, 1000, 1300, 1600, 2000, 3000, 1 << 20] {
+    for kilobytes in [150, 200, 250, 300, 350, 400, 700, 1000, 1300, 1600, 2000, 3000, 1 << 20] {
         group.limit("memory.limit_in_bytes", kilobytes << 10)?;
         case.before.clone_from(&before);
         let output = case.try_create(&[])?;

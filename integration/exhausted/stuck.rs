@@ -84,7 +84,7 @@ fn hanging_hooks(case: &mut Case) -> Result<()> {
         } else {
             ensure!(output.status == 1, "{kind}: status {}", output.status);
         }
-        output.one_sentence()?.stderr_has("timed out after 1 s and was killed")?.stderr_has(kind)?;
+        output.one_sentence()?.stderr_has("timeout of 1.0s and was killed")?.stderr_has(kind)?;
         let numbers = numbers(&file);
         // A number from within a pid namespace says nothing here.
         if kind != "createContainer" {

@@ -2,13 +2,16 @@
 //! what another container of the same pid namespace can do to them while they enter.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::process::{Pid, Signal};
 use serde_json::json;
 
-use super::{ATTACKS, attacker, capabilities, escaped, rounds, second, share};
-use crate::harness::{Case, Need, Output, Test, reap_orphans, test};
+use super::{ATTACKS, Decoy, attacker, capabilities, escaped, rounds, second, share};
+use crate::harness::{Case, DEADLINE, Need, Output, Test, forget_child, reap_orphans, spawn_child, test};
 use crate::kernel;
 
 pub fn cases() -> Vec<Test> {
@@ -51,9 +54,20 @@ pub fn cases() -> Vec<Test> {
         exec("security/a_failing_execve_is_a_plain_error", failing_execve),
         exec("security/a_failing_execve_is_a_plain_error/userns", |case| failing_execve(case.user_namespace()?))
             .requires(Need::Root),
+        test("security/start_container_hooks_are_held_to_the_limits", limits_of_hooks),
+        test("security/start_container_hooks_are_held_to_the_limits/userns", |case| {
+            limits_of_hooks(case.user_namespace()?)
+        })
+        .requires(Need::Root),
         exec("security/exec_keeps_the_containers_limits", limits_of_exec),
         exec("security/exec_keeps_the_containers_limits/userns", |case| limits_of_exec(case.user_namespace()?))
             .requires(Need::Root),
+        exec("security/exec_waits_for_no_process_that_is_stopped", stopped_while_it_joins).requires(Need::Root),
+        test("security/start_waits_for_no_init_that_is_stopped", stopped_while_it_starts).requires(Need::Root),
+        exec("security/exec_follows_no_number_that_another_has", a_number_that_another_has)
+            .requires(Need::Root)
+            .requires(Need::Hull)
+            .requires(Need::Tool("gcc")),
         exec("security/exec_cgroup_stays_in_the_container", cgroup_of_exec).requires(Need::Root),
     ]
 }
@@ -157,6 +171,99 @@ fn capabilities_of_exec(case: &mut Case) -> Result<()> {
     case.delete()
 }
 
+/// init ends while exec looks at the container, and another process gets its number: what that leads to is not the
+/// container's. The runtime stands still in between because nobody reads its warning.
+/// Root of the container stops each process with the next number, until there is one.
+fn stopped_while_it_joins(case: &mut Case) -> Result<()> {
+    capabilities(&mut case.config, &["CAP_KILL"]);
+    case.args(["sh", "-c", "p=2; while :; do kill -STOP $p 2>/dev/null && p=$((p + 1)); done"]).up()?;
+    for _ in 0..5 {
+        ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let running = case.spawn(["exec", "--detach", &case.id, "true"])?;
+        let Ok(output) = running.wait(DEADLINE) else {
+            return escaped("exec waits for a process that the container has stopped");
+        };
+        if output.status != 0 {
+            ensure!(output.stderr.contains("is stopped by a signal"), "{:?}", output.stderr);
+            return case.delete();
+        }
+    }
+    // It came too late each time, and stopped the program.
+    case.delete()
+}
+
+/// A hook, which is the image's program, stops init beneath it: then nobody is left who would look at its timeout.
+fn stopped_while_it_starts(case: &mut Case) -> Result<()> {
+    let namespaces = case.config["linux"]["namespaces"].as_array_mut().expect("a list");
+    namespaces.retain(|namespace| namespace["type"] != "pid");
+    let args = json!(["sh", "-c", "kill -STOP $PPID; sleep 2"]);
+    case.set("/hooks", json!({"startContainer": [{"path": "/bin/sh", "args": args, "timeout": 3}]}));
+    case.args(["true"]).create()?;
+    ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let starting = case.spawn(["start", &case.id])?;
+    let Ok(output) = starting.wait(DEADLINE) else {
+        return escaped("start waits for an init that a hook has stopped, and holds the container's lock");
+    };
+    ensure!(output.status == 1 && output.stderr.contains("is stopped by a signal"), "{:?}", output.stderr);
+    case.delete()
+}
+
+fn a_number_that_another_has(case: &mut Case) -> Result<()> {
+    attacker(case)?;
+    let decoy = Decoy::new(case)?;
+    fs::create_dir_all(decoy.path.join("bin"))?;
+    fs::copy(case.rootfs().join("bin/busybox"), decoy.path.join("bin/sh"))?;
+    case.set("/linux/namespaces", json!([])).set("/mounts", json!([])).set("/hostname", json!(""));
+    case.set("/linux/maskedPaths", json!([]))
+        .set("/linux/readonlyPaths", json!([]))
+        .set("/root/readonly", json!(false));
+    let init = case.args(["sleep", "60"]).up()?;
+    let process = case.dir.join("process.json");
+    let asked = json!({"args": ["/bin/sh", "-c", "echo ran >/ran"], "cwd": "/", "env": [], "unheardOf": true});
+    fs::write(&process, asked.to_string())?;
+    let pipe = case.dir.join("stderr");
+    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0)?;
+    let ours = rustix::fs::open(&pipe, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+    for size in [4096, 1] {
+        while rustix::io::write(&ours, &vec![b'\n'; size]).is_ok() {}
+    }
+    ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    case.before = format!("exec 2>{}", pipe.display());
+    let running = case.spawn(["exec", "--process", &process.to_string_lossy(), &case.id])?;
+    case.before = String::new();
+    kernel::eventually("the runtime writes its warning", || {
+        let call = kernel::read(format!("/proc/{}/syscall", running.pid())).unwrap_or_default();
+        ["1 0x2 ", "64 0x2 "].iter().any(|write| call.starts_with(write))
+    })?;
+    rustix::process::kill_process(Pid::from_raw(init.pid).context("a pid")?, Signal::KILL)?;
+    init.wait()?;
+    let mut command = std::process::Command::new(case.rootfs().join("bin/attacker"));
+    command.args(["take", &init.pid.to_string()]).arg(&decoy.path).env("HULL_TEST_ID", &case.id);
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut other = spawn_child(&mut command)?;
+    let mut line = [0; 6];
+    let taken = other.stdout.take().context("a pipe")?.read_exact(&mut line);
+    let mut said = Vec::new();
+    let mut chunk = [0; 4096];
+    while let Ok(length @ 1..) = rustix::io::read(&ours, &mut chunk[..]) {
+        said.extend_from_slice(&chunk[..length]);
+    }
+    let output = running.wait(DEADLINE);
+    while let Ok(length @ 1..) = rustix::io::read(&ours, &mut chunk[..]) {
+        said.extend_from_slice(&chunk[..length]);
+    }
+    drop(other.stdin.take());
+    other.wait()?;
+    forget_child(&other);
+    taken.context("another process has the number")?;
+    if decoy.path.join("ran").exists() || output?.status == 0 {
+        return escaped("exec ran a program in the root of a process that is not the container's");
+    }
+    let said = String::from_utf8_lossy(&said);
+    ensure!(said.contains("unheardOf") && said.contains("container not running"), "it says {:?}", said.trim());
+    case.delete()
+}
+
 fn cwd_of_exec(case: &mut Case) -> Result<()> {
     case.args(["sleep", "60"]).up()?;
     case.before = "exec 3</ 4</etc".to_owned();
@@ -226,7 +333,8 @@ fn descriptors_of_exec(case: &mut Case) -> Result<()> {
 /// Numbers that were not passed are the runtime's own by then; one that was passed is the very one.
 fn preserve_fds_of_exec(case: &mut Case) -> Result<()> {
     case.args(["sleep", "60"]).up()?;
-    for (before, count) in [("", "3"), ("exec 3</dev/null", "3"), ("exec 4</dev/null", "1")] {
+    let huge = super::fds::HUGE.iter().map(|count| ("exec 3</dev/null", *count));
+    for (before, count) in [("", "3"), ("exec 3</dev/null", "3"), ("exec 4</dev/null", "1")].into_iter().chain(huge) {
         case.before = before.to_owned();
         let output = exec(case, &["--preserve-fds", count], &["sh", "-c", "ls -l /proc/self/fd"])?;
         if output.status == 0 {
@@ -272,6 +380,23 @@ fn failing_execve(case: &mut Case) -> Result<()> {
         judge(exec(case, &[], &[&format!("/bin/{name}")])?, words)?;
     }
     case.delete()
+}
+
+/// The programs of these hooks come from the image: what the program may not do they may not either.
+fn limits_of_hooks(case: &mut Case) -> Result<()> {
+    let hook = |script: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+    case.set("/process/noNewPrivileges", json!(true));
+    case.set("/hooks/startContainer", hook("grep NoNewPrivs /proc/self/status >/dev/shm/seen"));
+    super::ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    case.script("cat /dev/shm/seen").prints("NoNewPrivs:\t1\n")?;
+    let rule = json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]);
+    case.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rule}));
+    case.set("/hooks/startContainer", hook("mkdir /dev/shm/made; exit 0")).script("ls /dev/shm");
+    for no_new_privileges in [true, false] {
+        super::ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        case.set("/process/noNewPrivileges", json!(no_new_privileges)).prints("")?;
+    }
+    Ok(())
 }
 
 /// Masks, read-only paths, the filter and no_new_privs hold for what joins later, too.

@@ -6,6 +6,7 @@
 //! Races run a bounded number of rounds: HULL_TEST_ROUNDS, 6 unless told.
 
 mod dev;
+mod devices;
 mod exec;
 mod executable;
 mod fds;
@@ -13,10 +14,12 @@ mod ids;
 mod input;
 mod mounts;
 mod peers;
+mod places;
 mod proc;
 mod readonly;
 mod restored;
 mod sockets;
+mod trace;
 mod userns;
 
 use std::collections::BTreeMap;
@@ -43,16 +46,19 @@ static ESCAPES: AtomicU64 = AtomicU64::new(0);
 pub fn cases() -> Vec<Test> {
     [
         dev::cases(),
+        devices::cases(),
         exec::cases(),
         executable::cases(),
         fds::cases(),
         ids::cases(),
         input::cases(),
         mounts::cases(),
+        places::cases(),
         proc::cases(),
         readonly::cases(),
         restored::cases(),
         sockets::cases(),
+        trace::cases(),
         userns::cases(),
     ]
     .into_iter()

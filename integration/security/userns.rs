@@ -22,6 +22,7 @@ pub fn cases() -> Vec<Test> {
             .requires(Need::Rootless)
             .requires(Need::Tool("gcc")),
         locked("security/userns/masks_and_readonly_paths_are_locked", masks_are_locked),
+        test("security/userns/below_masks_the_host_stays_closed", below_masks).requires(Need::Root),
         test("security/CVE-2023-25809/cgroups_without_a_cgroup_namespace", cgroups_are_readonly),
         test("security/userns/files_of_the_host_stay_the_hosts", host_files),
     ]
@@ -142,7 +143,7 @@ fn masks_are_locked(case: &mut Case) -> Result<()> {
     case.user_namespace()?.set("/root/readonly", json!(false));
     case.set("/linux/maskedPaths", json!(["/masked"])).set("/linux/readonlyPaths", json!(["/fixed"]));
     case.mount(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}));
-    // Without CAP_SYS_ADMIN: a container's root that has it may change mounts of its own namespace.
+    // Without CAP_SYS_ADMIN; `below_masks` is the other side.
     for name in ["masked", "fixed"] {
         ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let output = case.args(["attacker", "remount", &format!("/{name}")]).run()?.ok()?;
@@ -152,6 +153,39 @@ fn masks_are_locked(case: &mut Case) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// With CAP_SYS_ADMIN the program takes masks and read-only paths off in its own mount namespace, and not in one of a further
+/// user namespace, whose mounts are a copy. What comes to light of the host is closed to it all the same.
+fn below_masks(case: &mut Case) -> Result<()> {
+    for name in ["masked", "fixed"] {
+        fs::create_dir(case.rootfs().join(name))?;
+        fs::write(case.rootfs().join(name).join("file"), "of the image\n")?;
+        std::os::unix::fs::chown(case.rootfs().join(name), Some(100_000), Some(100_000))?;
+    }
+    case.user_namespace()?.set("/root/readonly", json!(false));
+    capabilities(&mut case.config, &["CAP_SYS_ADMIN", "CAP_SYS_RAWIO", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"]);
+    case.set("/linux/maskedPaths", json!(["/masked", "/proc/kcore"]));
+    case.set("/linux/readonlyPaths", json!(["/fixed", "/proc/sys"]));
+    // What is written is what is there: nothing happens to a host that lets it through.
+    case.script(
+        "for path in /masked /fixed /proc/sys; do unshare -U -r -m umount $path 2>/dev/null && echo off $path; done; \
+         ls /masked; touch /fixed/new 2>/dev/null || echo fixed; \
+         umount /masked && cat /masked/file; umount /fixed && touch /fixed/new && echo written; \
+         umount /proc/kcore 2>/dev/null; umount /proc/sys && echo bare; head -c 1 /proc/kcore >/dev/null 2>&1 && echo kcore; \
+         value=$(cat /proc/sys/kernel/core_pattern); echo \"$value\" 2>/dev/null >/proc/sys/kernel/core_pattern && echo pattern; \
+         echo end",
+    );
+    ATTACKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let output = case.run()?.ok()?;
+    for (line, what) in
+        [("kcore", "the host's memory is read"), ("pattern", "a kernel parameter of the host is written")]
+    {
+        if output.stdout.lines().any(|printed| printed == line) {
+            return escaped(format!("below a mask {what}: {:?}", output.stdout));
+        }
+    }
+    output.stdout_is("fixed\nof the image\nwritten\nbare\nend\n").map(drop)
 }
 
 /// The host's cgroup namespace with /sys bound: the cgroup tree of the host cannot be written.

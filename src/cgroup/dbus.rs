@@ -71,6 +71,11 @@ impl Bus {
         }
         let subject = format!("connect to the bus of systemd, {address}");
         Err(match last {
+            // runc's words, and no errno's: engines take those of ENOENT for a program that is missing in the container.
+            Some(Errno::NOENT | Errno::CONNREFUSED) => Error::host(
+                Step::Cgroup,
+                format!("{subject}: systemd not running on this host, cannot use systemd cgroups manager"),
+            ),
             Some(errno) => Error::call(Step::Cgroup, "connect", errno, subject),
             None => Error::host(Step::Cgroup, format!("{subject}: not an address of a unix socket")),
         }

@@ -65,7 +65,7 @@ impl Directory {
             made = match mkdirat(&fd, *name, Mode::from_raw_mode(0o755)) {
                 Ok(()) => true,
                 Err(Errno::EXIST) => false,
-                Err(errno) => return Err(Error::call(Step::Cgroup, "mkdirat", errno, subject())),
+                Err(errno) => return Err(permission(Error::call(Step::Cgroup, "mkdirat", errno, subject()))),
             };
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let opened = openat(&fd, *name, flags, Mode::empty()).err_at(Step::Cgroup, "openat", subject);
@@ -108,8 +108,8 @@ impl Directory {
             whole,
         )?;
         loop {
-            match rustix::io::write(&fd, value.as_bytes()) {
-                Ok(_) => return Ok(()),
+            match crate::sys::whole::write(&fd, value.as_bytes()) {
+                Ok(()) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(Error::call(Step::Cgroup, "write", errno, whole())),
             }
@@ -203,14 +203,17 @@ impl Directory {
 
     /// A cgroup that was there before must be empty, and not frozen, or the container would hang or share it.
     pub fn check_unused(&self) -> Result<()> {
-        let what = if self.has_processes() {
-            "is not empty"
+        let mut pids = Vec::new();
+        self.pids(&mut pids)?;
+        // runc's words.
+        let what = if !pids.is_empty() {
+            format!("is not empty: {} process(es) found", pids.len())
         } else if super::freezer::directory_is_frozen(self) {
-            "is frozen"
+            "unexpectedly frozen".to_owned()
         } else {
             return Ok(());
         };
-        Err(Error::host(Step::Cgroup, format!("use the cgroup {}: it {what}", show(&self.path)))
+        Err(Error::host(Step::Cgroup, format!("use the cgroup {}: container's cgroup {what}", show(&self.path)))
             .hint("another container may be using it (/linux/cgroupsPath)"))
     }
 }
@@ -224,6 +227,17 @@ pub struct Enable<'a> {
     pub all: bool,
 }
 
+/// Adds what an ordinary user can do about it, behind runc's words.
+fn permission(error: Error) -> Error {
+    match error.is(Errno::ACCESS) || error.is(Errno::PERM) {
+        true => error.hint(
+            "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: leave out \
+             /linux/cgroupsPath and the limits, or have the parent delegated, as by systemd's Delegate=yes",
+        ),
+        false => error,
+    }
+}
+
 /// Enables controllers for the children of a v2 cgroup, those that are not enabled yet.
 fn enable(parent: &OwnedFd, wanted: Enable<'_>, full: &Path) -> Result<()> {
     let enabled = read_at(parent.as_fd(), "cgroup.subtree_control").unwrap_or_default();
@@ -235,7 +249,7 @@ fn enable(parent: &OwnedFd, wanted: Enable<'_>, full: &Path) -> Result<()> {
     let write = |line: &str| -> rustix::io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let fd = openat(parent, "cgroup.subtree_control", flags, Mode::empty())?;
-        rustix::io::write(&fd, line.as_bytes()).map(|_| ())
+        crate::sys::whole::write(&fd, line.as_bytes())
     };
     let missing: Vec<_> = available.split_whitespace().filter(|name| wanted.all && off(name)).collect();
     // All in one write, which the kernel takes or refuses as a whole.
@@ -248,7 +262,8 @@ fn enable(parent: &OwnedFd, wanted: Enable<'_>, full: &Path) -> Result<()> {
     for name in wanted.needed.iter().filter(|name| off(name)) {
         let subject = || format!("enable the {name} controller on the way to {}", show(full));
         if !available.split_whitespace().any(|there| there == name) {
-            return Err(Error::call(Step::Cgroup, "write", Errno::NOENT, subject())
+            // Without an errno: engines take the words of ENOENT for a program that is missing in the container.
+            return Err(Error::host(Step::Cgroup, format!("{}: controller {name:?} not available", subject()))
                 .hint(format!("this host's cgroup v2 has the controllers: {}", available.trim())));
         }
         write(&format!("+{name}")).err_at(Step::Cgroup, "write", subject).map_err(|error| {
@@ -258,7 +273,7 @@ fn enable(parent: &OwnedFd, wanted: Enable<'_>, full: &Path) -> Result<()> {
                 error
                     .hint("a cgroup on the way is threaded: there only cpu, cpuset, perf_event and pids can be limited")
             } else {
-                error
+                permission(error)
             }
         })?;
     }
@@ -283,7 +298,7 @@ fn inherit_cpuset(parent: &OwnedFd, child: &OwnedFd, full: &Path) -> Result<()> 
             "openat",
             subject,
         )?;
-        rustix::io::write(&fd, value.trim().as_bytes()).err_at(Step::Cgroup, "write", subject)?;
+        crate::sys::whole::write(&fd, value.trim().as_bytes()).err_at(Step::Cgroup, "write", subject)?;
     }
     Ok(())
 }
@@ -318,6 +333,6 @@ fn processes_at(directory: BorrowedFd<'_>, pids: &mut Vec<i32>) -> rustix::io::R
 }
 
 fn process_of_thread(thread: i32) -> Option<i32> {
-    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let status = crate::bytes::text(format!("/proc/{thread}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
 }

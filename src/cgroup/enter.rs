@@ -23,8 +23,10 @@ impl Places {
         if let Below::Some(some) = below
             && let Some((name, _)) = some.iter().find(|(name, _)| !saved.trees.iter().any(|tree| has(tree, name)))
         {
-            return Err(Error::usage(format!("--cgroup: the container has no cgroup of the controller {name:?}"))
-                .hint("on cgroup v2 it is a path alone"));
+            return Err(Error::usage(format!(
+                "--cgroup: unknown controller {name}: the container has no cgroup of it"
+            ))
+            .hint("on cgroup v2 it is a path alone"));
         }
         if *below != Below::Nothing && saved.trees.is_empty() {
             return Err(Error::usage("--cgroup: the container has no cgroup"));
@@ -43,7 +45,7 @@ impl Places {
                 Some(directory) => trees.push(directory),
                 None if *below == Below::Nothing => {}
                 None => {
-                    let subject = format!("join the cgroup {}", show(&path));
+                    let subject = format!("error adding process to cgroups: join {}", show(&path));
                     return Err(Error::call(Step::Cgroup, "open", Errno::NOENT, subject)
                         .hint("--cgroup names one that is there"));
                 }
@@ -90,13 +92,8 @@ fn has(tree: &SavedTree, name: &str) -> bool {
 
 /// The cgroup of a process in a hierarchy, as hull's own cgroup namespace shows it.
 fn place_of(pid: i32, tree: &Directory) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let controller = if tree.v2 { "" } else { tree.controllers.first()? };
-    text.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (names, path) = (fields.next()?, fields.next()?);
-        names.split(',').any(|name| name == controller).then(|| path.into())
-    })
+    let table = std::fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    crate::bytes::cgroup(&table, if tree.v2 { &[] } else { &tree.controllers }).map(Path::to_owned)
 }
 
 /// The directory of `place`, a cgroup below the container's own `directory`, of which the kernel does not say the mount

@@ -4,6 +4,7 @@
 //! written down as [`Saved`] before it is made, so that any later hull finds and removes it.
 
 use std::collections::BTreeSet;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrAt, Error, Result, Step, show};
-use crate::plan::cgroup::{Cgroup, TCP_BUFFERS, Write, instead};
+use crate::plan::cgroup::{Cgroup, DeviceRules, TCP_BUFFERS, Write, instead, is_no_limit};
 
 mod dbus;
 mod directory;
@@ -45,6 +46,7 @@ pub struct Saved {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedTree {
     /// Its directory.
+    #[serde(with = "crate::bytes::json")]
     pub directory: PathBuf,
     /// Controllers of a v1 hierarchy.
     pub controllers: Vec<String>,
@@ -128,19 +130,47 @@ impl Handle {
         Ok(())
     }
 
-    /// Writes the device rules of v1, before anyone is in: they take several writes, and between "deny all" and the
-    /// exceptions init could not make its devices.
-    pub fn set_v1_devices(&self, plan: &Cgroup) -> Result<()> {
+    /// Sets the device rules. In v1 that takes several writes, and between "deny all" and the exceptions init could not make
+    /// its devices: nobody may be in the cgroup yet, or it waits. In all cases init touches nothing of an image or a volume
+    /// before: its neighbours in a volume may put a device where a file was.
+    pub fn set_devices(&self, plan: &Cgroup) -> Result<()> {
         let Some(rules) = &plan.devices else { return Ok(()) };
-        for tree in self.trees.iter().filter(|tree| tree.controllers.iter().any(|name| name == "devices")) {
-            for (file, line) in rules.v1_lines() {
-                tree.write(file, &line, || format!("write {line:?} (/linux/resources/devices)"))?;
-            }
-        }
-        Ok(())
+        let lenient = rules.while_nodes_are_made();
+        self.write_devices(lenient.as_ref().unwrap_or(rules), false)
     }
 
-    /// Writes the limits and v2's device rules.
+    /// All rules hold, once init has made its nodes.
+    pub fn settle_devices(&self, plan: &Cgroup) -> Result<()> {
+        match &plan.devices {
+            // v2's program comes beside the one that is there, and both have to agree; v1's lines add to those before.
+            Some(rules) if rules.while_nodes_are_made().is_some() => self.write_devices(rules, true),
+            _ => Ok(()),
+        }
+    }
+
+    fn write_devices(&self, rules: &DeviceRules, more: bool) -> Result<()> {
+        let v1 = |tree: &&Directory| tree.controllers.iter().any(|name| name == "devices");
+        if let Some(tree) = self.trees.iter().find(v1) {
+            for (file, line) in rules.v1_lines().iter().skip(usize::from(more)) {
+                tree.write(file, line, || format!("write {line:?} (/linux/resources/devices)"))?;
+            }
+            return Ok(());
+        }
+        let Some(tree) = self.trees.iter().find(|tree| tree.v2) else { return Ok(()) };
+        let subject = || format!("set the device rules of {} (/linux/resources/devices)", show(&tree.path));
+        let program = crate::sys::bpf::load_device_program(&rules.program()).err_at(
+            Step::DeviceRules,
+            "bpf(BPF_PROG_LOAD)",
+            subject,
+        )?;
+        crate::sys::bpf::attach_device_program(tree.fd(), program.as_fd()).err_at(
+            Step::DeviceRules,
+            "bpf(BPF_PROG_ATTACH)",
+            subject,
+        )
+    }
+
+    /// Writes the limits.
     pub fn apply(&self, plan: &Cgroup) -> Result<()> {
         for write in &plan.writes {
             self.limit(write, plan)?;
@@ -148,23 +178,6 @@ impl Handle {
         if let Some(uid) = plan.owner {
             for tree in &self.trees {
                 tree.give_to(uid)?;
-            }
-        }
-        let Some(rules) = &plan.devices else { return Ok(()) };
-        for tree in &self.trees {
-            if tree.v2 && self.trees.iter().all(|tree| tree.v2) {
-                let subject = || format!("set the device rules of {} (/linux/resources/devices)", show(&tree.path));
-                let program = crate::sys::bpf::load_device_program(&rules.program()).err_at(
-                    Step::DeviceRules,
-                    "bpf(BPF_PROG_LOAD)",
-                    subject,
-                )?;
-                use std::os::fd::AsFd;
-                crate::sys::bpf::attach_device_program(tree.fd(), program.as_fd()).err_at(
-                    Step::DeviceRules,
-                    "bpf(BPF_PROG_ATTACH)",
-                    subject,
-                )?;
             }
         }
         Ok(())
@@ -201,10 +214,7 @@ impl Handle {
                 Ok(())
             }
             // Optional files: swap accounting off, reservations of an old kernel. "No limit" needs no file.
-            Err(error)
-                if error.is(Errno::NOENT)
-                    && (write.file.contains(".rsvd.") || matches!(write.value.as_str(), "max" | "-1")) =>
-            {
+            Err(error) if error.is(Errno::NOENT) && (write.file.contains(".rsvd.") || is_no_limit(&write.value)) => {
                 Ok(())
             }
             Err(error) if error.is(Errno::NOENT) => {
@@ -272,7 +282,8 @@ impl Handle {
         for tree in &self.trees {
             let mut here = Vec::new();
             tree.pids(&mut here)?;
-            pids.retain(|pid| here.contains(pid));
+            here.sort_unstable();
+            pids.retain(|pid| here.binary_search(pid).is_ok());
         }
         Ok(pids)
     }
@@ -400,11 +411,6 @@ pub const MET_LIMIT: &str = "the memory limit of its cgroup is met";
 /// And a wait that it never ends.
 pub const NO_KILLER: &str = "the memory limit of its cgroup is met, and disableOOMKiller forbids to end it";
 
-/// Whether the memory limit has killed a process of the container.
-pub fn had_no_memory(saved: &Saved) -> bool {
-    Handle::open(saved).is_ok_and(|handle| handle.killed_by_limit())
-}
-
 /// Lets frozen processes die that have been killed: on v1 a frozen one keeps the signal until it is thawed, and the
 /// payload may have frozen some in cgroups of its own.
 pub fn thaw_to_die(saved: &Saved) {
@@ -418,7 +424,6 @@ pub fn thaw_to_die(saved: &Saved) {
 
 /// SIGKILL by a handle: a number that ends and is used again meanwhile is not hit.
 fn send_kill(pid: i32) {
-    use std::os::fd::AsFd;
     let Some(number) = rustix::process::Pid::from_raw(pid) else { return };
     let _ = match rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty()) {
         Ok(pidfd) => crate::sys::signal::pidfd_send(pidfd.as_fd(), libc::SIGKILL),

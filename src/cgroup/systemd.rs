@@ -4,6 +4,7 @@
 //! systemd makes the unit's cgroup and moves init into it, so there is a cgroup only once there is an init. What systemd
 //! does not manage (v1 hierarchies like the freezer's, controllers like hugetlb, a subgroup) hull makes itself afterwards.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::dbus::message::{Target, Writer};
 use super::dbus::{Answer, Bus};
 use super::{Directory, Handle};
-use crate::error::{ErrAt, Error, Result, Step};
+use crate::bytes;
+use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::plan::cgroup::systemd::{Property, Session, Unit, Value, YOUNG, devices, limits};
 use crate::plan::cgroup::{Cgroup, Tree, Write};
 
@@ -55,7 +57,8 @@ impl Handle {
             properties.push(Property::new("PIDs", Value::Numbers(vec![pid as u32])));
         }
         if let Some(rules) = &plan.devices {
-            let table = std::fs::read_to_string("/proc/devices").unwrap_or_default();
+            // Without its names the rules would be others.
+            let table = bytes::text("/proc/devices").err_at(Step::Cgroup, "open", || "read /proc/devices")?;
             properties.extend(devices(rules, &table));
         }
         properties.extend(limits(&plan.writes));
@@ -64,9 +67,9 @@ impl Handle {
         self.unit = Some(saved);
 
         let own = format!("/proc/{pid}/cgroup");
-        let own = std::fs::read_to_string(&own).err_at(Step::Cgroup, "open", || format!("read {own}"))?;
+        let own = std::fs::read(&own).err_at(Step::Cgroup, "open", || format!("read {own}"))?;
         for tree in &plan.trees {
-            let there = own_path(&own, tree).is_some_and(|path| Path::new(&path) == Path::new("/").join(&tree.path));
+            let there = own_path(&own, tree).is_some_and(|path| path == Path::new("/").join(&tree.path));
             check_place(&own, tree, unit)?;
             // Without the controllers at first: a cgroup with processes, as the scope may still be, has none for its children.
             let mut directory = Directory::adopt(&tree.mount, &tree.path, tree.v2, &tree.controllers, &[])?;
@@ -79,7 +82,7 @@ impl Handle {
             self.trees.push(directory);
         }
         // init waits for its membership and has made no device yet.
-        self.set_v1_devices(plan)
+        self.set_devices(plan)
     }
 }
 
@@ -94,16 +97,16 @@ pub fn check_unused(plan: &Cgroup) -> Result<()> {
 }
 
 /// Where systemd put init must be where the plan says, or limits and mounts would be about another cgroup.
-fn check_place(own: &str, tree: &Tree, unit: &Unit) -> Result<()> {
+fn check_place(own: &[u8], tree: &Tree, unit: &Unit) -> Result<()> {
     if !tree.v2 || unit.is_slice() {
         return Ok(());
     }
     let planned = Path::new("/").join(&tree.path);
     let planned = if unit.subgroup.is_some() { planned.parent().unwrap_or(&planned) } else { &planned };
     match own_path(own, tree) {
-        Some(path) if Path::new(path) != planned => Err(Error::host(
+        Some(path) if path != planned => Err(Error::host(
             Step::Cgroup,
-            format!("use the unit {}: init is in the cgroup {path}, not in {}", unit.name, planned.display()),
+            format!("use the unit {}: init is in the cgroup {}, not in {}", unit.name, show(path), show(planned)),
         )
         .hint("systemd's root of cgroups is another one than hull was told by /proc")),
         _ => Ok(()),
@@ -111,17 +114,8 @@ fn check_place(own: &str, tree: &Tree, unit: &Unit) -> Result<()> {
 }
 
 /// The path of a process in a hierarchy, from its /proc/PID/cgroup.
-fn own_path<'t>(table: &'t str, tree: &Tree) -> Option<&'t str> {
-    table.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (names, path) = (fields.next()?, fields.next()?);
-        let found = if tree.v2 {
-            names.is_empty()
-        } else {
-            tree.controllers.iter().any(|controller| names.split(',').any(|name| name == controller))
-        };
-        found.then_some(path)
-    })
+fn own_path<'t>(table: &'t [u8], tree: &Tree) -> Option<&'t Path> {
+    bytes::cgroup(table, if tree.v2 { &[] } else { &tree.controllers })
 }
 
 /// Starts the unit and waits until it is there.
@@ -252,26 +246,28 @@ fn drop_unknown(properties: &mut Vec<Property>, text: &str) -> Option<()> {
 
 /// The address of a manager's bus, from the variables that the D-Bus specification has for it.
 pub fn address(session: Session) -> String {
-    let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    // An address is ASCII by its definition.
+    let address = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
     match session {
         Session::System => {
-            variable("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_else(|| "unix:path=/run/dbus/system_bus_socket".to_owned())
+            address("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_else(|| "unix:path=/run/dbus/system_bus_socket".to_owned())
         }
-        Session::User => variable("DBUS_SESSION_BUS_ADDRESS").unwrap_or_else(|| {
+        Session::User => address("DBUS_SESSION_BUS_ADDRESS").unwrap_or_else(|| {
             let directory = variable("XDG_RUNTIME_DIR")
-                .unwrap_or_else(|| format!("/run/user/{}", rustix::process::geteuid().as_raw()));
-            format!("unix:path={}/bus", escape(&directory))
+                .unwrap_or_else(|| format!("/run/user/{}", rustix::process::geteuid().as_raw()).into());
+            format!("unix:path={}/bus", escape(directory.as_bytes()))
         }),
     }
 }
 
-/// What would end the path in an address is written as %XX.
-fn escape(path: &str) -> String {
+/// What would end the path in an address, and what is no ASCII, is written as %XX.
+fn escape(path: &[u8]) -> String {
     let mut out = String::with_capacity(path.len());
-    for c in path.chars() {
-        match c {
-            '%' | ',' | ';' => out.push_str(&format!("%{:02x}", c as u32)),
-            c => out.push(c),
+    for &byte in path {
+        match byte {
+            b'%' | b',' | b';' | 0x80.. => out.push_str(&format!("%{byte:02x}")),
+            byte => out.push(byte as char),
         }
     }
     out

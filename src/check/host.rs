@@ -6,10 +6,11 @@ use std::path::Path;
 use rustix::fs::{Access, FileType, Mode, OFlags, access, open};
 use rustix::io::Errno;
 
-use super::program::{self, View};
-use super::{Kind, Problem, from_error};
+use super::access::Who;
+use super::view::View;
+use super::{Kind, Problem, from_error, program, values};
 use crate::doctor::{cgroups, ids};
-use crate::error::{Strerror, show};
+use crate::error::show;
 use crate::host::HostFacts;
 use crate::plan::Plan;
 use crate::plan::devices::DeviceKind;
@@ -44,59 +45,70 @@ pub fn problems(spec: &Spec<'_>, plan: &Plan, host: &HostFacts) -> Vec<Problem> 
         }
     }
     linux(spec, &mut out);
+    values::problems(spec, plan, &mut out);
     out
-}
-
-fn failed(pointer: impl Into<String>, what: impl std::fmt::Display, errno: Errno) -> Problem {
-    Problem::error(Kind::Host, pointer, format!("{what}: {}", Strerror(errno.raw_os_error())))
 }
 
 /// The root, and in it the program.
 fn root(plan: &Plan, out: &mut Vec<Problem>) {
     let path = &plan.rootfs.path;
     match open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-        Err(errno) => out.push(failed("/root/path", show(path), errno)),
+        Err(errno) => out.push(Problem::failed("/root/path", show(path), errno)),
         Ok(fd) => {
             let view = View { root: &fd, mounts: &plan.mounts };
-            out.extend(program::problems(&view, &plan.process));
+            let (root, user) = (Who::root(plan), Who::user(plan));
+            out.extend(program::problems(&view, &plan.process, root.as_ref(), user.as_ref()));
             bind_targets(&view, &plan.mounts, out);
             for hook in &plan.hooks.start_container {
-                if let Some(Err(errno)) = view.find(&hook.path) {
-                    let what = format!("{} in the root", hook.path);
-                    out.push(failed(format!("{}/path", hook.pointer), what, errno));
+                let pointer = format!("{}/path", hook.pointer);
+                match view.find(&hook.path) {
+                    Some(Err(errno)) => out.push(Problem::failed(pointer, format!("{} in the root", hook.path), errno)),
+                    Some(Ok(found)) if found.stat.st_mode & 0o111 == 0 => {
+                        let what = format!("{} in the root is not executable", hook.path);
+                        out.push(Problem::error(Kind::Host, pointer, what));
+                    }
+                    _ => {}
                 }
             }
         }
     }
 }
 
-/// A file cannot be mounted on a directory, nor a directory on a file.
+/// A file cannot be mounted on a directory, nor a directory on a file, and nothing below a file.
 fn bind_targets(view: &View<'_>, mounts: &[Mount], out: &mut Vec<Problem>) {
-    for (number, mount) in mounts.iter().enumerate() {
+    /// Each is looked for in all before it: beyond these a list would take time by the square of its length.
+    const MOST: usize = 512;
+    for (number, mount) in mounts.iter().enumerate().take(MOST) {
         let earlier = View { root: view.root, mounts: &mounts[..number] };
+        let found = earlier.find(mount.destination.as_path());
+        let pointer = || format!("/mounts/{}/destination", mount.index);
+        if let Some(Err(errno @ Errno::NOTDIR)) = found {
+            let problem = Problem::failed(pointer(), format_args!("{} of the root", mount.destination), errno);
+            out.push(problem.hint("a file is in the way: take it out of the image, or mount elsewhere"));
+        }
         let MountKind::Bind { source, .. } = &mount.kind else { continue };
         let Ok(stat) = std::fs::metadata(source) else { continue };
-        let Some(Ok(target)) = earlier.find(&mount.destination.as_path().to_string_lossy()) else { continue };
+        let Some(Ok(target)) = found else { continue };
         let is_directory = target.kind() == FileType::Directory;
         if stat.is_dir() != is_directory {
             let name = |is_directory| if is_directory { "a directory" } else { "a file" };
             let (source, destination) = (show(source), &mount.destination);
             let (ours, theirs) = (name(stat.is_dir()), name(is_directory));
-            let what = format!("{source} is {ours}, and {destination} in the root is {theirs}");
-            out.push(Problem::error(Kind::Host, format!("/mounts/{}/destination", mount.index), what));
+            let what = format!("{ours}, {source}, cannot be mounted on {theirs}, {destination} of the root");
+            out.push(Problem::error(Kind::Host, pointer(), what));
         }
     }
 }
 
 fn mounts(spec: &Spec<'_>, plan: &Plan, out: &mut Vec<Problem>) {
-    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let known = crate::bytes::text("/proc/filesystems").unwrap_or_default();
     for mount in &plan.mounts {
         match &mount.kind {
             // Of these create makes the container's own first.
             MountKind::Bind { source, .. } if plan.cgroup.directories().any(|own| own == *source) => {}
             MountKind::Bind { source, .. } => {
                 if let Err(errno) = rustix::fs::stat(source) {
-                    out.push(failed(format!("/mounts/{}/source", mount.index), show(source), errno));
+                    out.push(Problem::failed(format!("/mounts/{}/source", mount.index), show(source), errno));
                 }
             }
             MountKind::Fs { fstype, .. } => {
@@ -188,7 +200,7 @@ fn namespaces(plan: &Plan, capabilities: u64, out: &mut Vec<Problem>) {
         }
     }
     if made && capabilities & CAP_SYS_ADMIN == 0 && !planned.own(namespaces::Kind::User) {
-        let what = "only root can make these namespaces without a user namespace beside them";
+        let what = "making these takes CAP_SYS_ADMIN, or a user namespace beside them";
         let problem = Problem::error(Kind::Host, "/linux/namespaces", what);
         out.push(problem.hint("`hull spec --rootless` writes a config that has one"));
     }
@@ -247,7 +259,7 @@ fn control_groups(plan: &Plan, host: &HostFacts, out: &mut Vec<Problem>) {
         if let Err(errno) = access(there, Access::WRITE_OK)
             && !plan.cgroup.forgiving
         {
-            out.push(failed(POINTER, format!("the cgroup {} cannot be changed", show(there)), errno));
+            out.push(Problem::failed(POINTER, format!("the cgroup {} cannot be changed", show(there)), errno));
         }
         let writes = plan.cgroup.writes.iter().filter(|write| write.tree == number);
         if !tree.v2 {
@@ -277,7 +289,7 @@ fn devices(plan: &Plan, out: &mut Vec<Problem>) {
         match std::fs::metadata(path) {
             Err(error) => {
                 let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                out.push(failed(pointer, format!("{} is to be bound from the host", show(path)), errno));
+                out.push(Problem::failed(pointer, format!("{} is to be bound from the host", show(path)), errno));
             }
             Ok(stat) => {
                 let kind = match node.kind {
@@ -301,7 +313,7 @@ fn hooks(plan: &Plan, out: &mut Vec<Problem>) {
     let on_host = [&hooks.prestart, &hooks.create_runtime, &hooks.create_container, &hooks.poststart, &hooks.poststop];
     for hook in on_host.into_iter().flatten() {
         if let Err(errno) = access(hook.path.as_str(), Access::EXEC_OK) {
-            out.push(failed(format!("{}/path", hook.pointer), &hook.path, errno));
+            out.push(Problem::failed(format!("{}/path", hook.pointer), &hook.path, errno));
         }
     }
 }
@@ -310,7 +322,7 @@ fn process(plan: &Plan, capabilities: u64, out: &mut Vec<Problem>) {
     let process = &plan.process;
     if let Some(profile) = &process.apparmor_profile {
         // Readable by root only; others learn it from create.
-        let loaded = std::fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
+        let loaded = crate::bytes::text("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
         let name = profile.as_str();
         let is_loaded = loaded.lines().any(|line| line.rsplit_once(" (").is_some_and(|(have, _)| have == name));
         if !loaded.is_empty() && name != "unconfined" && !is_loaded {
@@ -324,7 +336,8 @@ fn process(plan: &Plan, capabilities: u64, out: &mut Vec<Problem>) {
     for (index, limit) in process.rlimits.iter().enumerate() {
         let Ok((_, hard)) = sys::process::rlimit(0, limit.resource) else { continue };
         if limit.hard > hard {
-            let what = format!("{} is above hull's own hard limit {hard}, which only root may raise", limit.hard);
+            let what =
+                format!("{} is above hull's own hard limit {hard}, which takes CAP_SYS_RESOURCE to raise", limit.hard);
             out.push(Problem::error(Kind::Host, format!("/process/rlimits/{index}/hard"), what));
         }
     }
@@ -332,7 +345,7 @@ fn process(plan: &Plan, capabilities: u64, out: &mut Vec<Problem>) {
     if let (Some(wanted), Some(now)) = (process.oom_score_adj, now)
         && wanted < now
     {
-        let what = format!("{wanted} is below hull's own {now}, and only root may lower it");
+        let what = format!("{wanted} is below hull's own {now}, and lowering it takes CAP_SYS_RESOURCE");
         out.push(Problem::warning(Kind::Host, "/process/oomScoreAdj", what));
     }
 }
@@ -362,7 +375,7 @@ fn seccomp(plan: &Plan, out: &mut Vec<Problem>) {
             }
             Err(error) => {
                 let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                out.push(failed("/linux/seccomp/listenerPath", &listener.path, errno));
+                out.push(Problem::failed("/linux/seccomp/listenerPath", &listener.path, errno));
             }
         }
     }

@@ -14,6 +14,8 @@ use crate::spec::{Spec, Unknown};
 
 /// The most problems that are looked for: a file with more of them has one cause.
 pub const MOST: usize = 200;
+/// So much text is read again in all.
+const MOST_BYTES: usize = 64 << 20;
 
 /// What was found, and what is left of the config.
 pub struct Outcome {
@@ -48,20 +50,23 @@ pub fn problems(text: &Text, probe: impl Fn(&Spec<'_>) -> Result<HostFacts>, opt
         }
     };
     let what = "is given more than once: the last one counts";
-    problems.extend(document.doubles().into_iter().map(|pointer| Problem::warning(Kind::Spec, pointer, what)));
+    problems
+        .extend(document.doubles().into_iter().take(MOST).map(|pointer| Problem::warning(Kind::Spec, pointer, what)));
     let mut host = None;
     let mut mender = Mender::default();
     let mut now = text.clone();
     let mut found = 0;
-    // An error may need several mends, so there are more tries than problems.
-    for _ in 0..MOST * 4 {
+    // An error may need several mends, so there are more tries than problems; a long file is not read again so often.
+    let tries = (MOST_BYTES / text.0.len().max(1)).clamp(8, MOST * 4);
+    for _ in 0..tries {
         match attempt(&now, &mut host, &probe, options) {
             Ok((plan, unknown)) => {
-                for unknown in unknown {
-                    problems.push(from_unknown(&document, &unknown));
-                }
-                for note in &plan.notes {
-                    problems.push(place(&document, Problem::from_text(Kind::Spec, note)));
+                let more = (unknown.len() + plan.notes.len() + plan.asides.len()).saturating_sub(MOST);
+                problems.extend(unknown.iter().take(MOST).map(|unknown| from_unknown(&document, unknown)));
+                let notes = plan.notes.iter().chain(&plan.asides).take(MOST.saturating_sub(unknown.len()));
+                problems.extend(notes.map(|note| place(&document, Problem::from_text(Kind::Spec, note))));
+                if more > 0 {
+                    problems.push(Problem::warning(Kind::Spec, "", format!("and {more} more warnings")));
                 }
                 let Some(host) = host else { break };
                 let rest = Rest { text: now, document, host, plan, mended: mender.mended };
@@ -82,8 +87,8 @@ pub fn problems(text: &Text, probe: impl Fn(&Spec<'_>) -> Result<HostFacts>, opt
             }
         }
     }
-    if found >= MOST {
-        problems.push(Problem::error(Kind::Spec, "", format!("more than {MOST} problems: no more are looked for")));
+    if found >= MOST || tries < found * 4 {
+        problems.push(Problem::error(Kind::Spec, "", format!("more than {found} problems: no more are looked for")));
     }
     Outcome { problems, rest: None }
 }

@@ -12,10 +12,14 @@ use crate::host::HostFacts;
 use crate::plan::Options;
 use crate::spec::load::{Text, parse};
 
+mod access;
 pub mod document;
+pub mod failed;
 mod host;
 pub mod mend;
 mod program;
+mod values;
+mod view;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -62,6 +66,11 @@ impl Problem {
     fn error(against: Kind, pointer: impl Into<String>, message: impl Into<String>) -> Problem {
         let (pointer, message) = (pointer.into(), message.into());
         Problem { severity: Severity::Error, against, pointer, message, hint: None }
+    }
+
+    /// That the host refuses something.
+    fn failed(pointer: impl Into<String>, what: impl std::fmt::Display, errno: rustix::io::Errno) -> Problem {
+        Problem::error(Kind::Host, pointer, format!("{what}: {}", crate::error::Strerror(errno.raw_os_error())))
     }
 
     fn warning(against: Kind, pointer: impl Into<String>, message: impl Into<String>) -> Problem {
@@ -174,7 +183,13 @@ pub fn check(text: &Text, options: &Options) -> Report {
         && let Ok((spec, _)) = parse(&rest.text)
     {
         problems.extend(doubles(&spec, &rest.document));
-        let found = host::problems(&spec, &rest.plan, &rest.host);
+        let mut found = host::problems(&spec, &rest.plan, &rest.host);
+        if found.len() > mend::MOST {
+            let more = format!("and {} more problems of this host", found.len() - mend::MOST);
+            found.sort_by_key(|problem| !problem.is_error());
+            found.truncate(mend::MOST);
+            found.push(Problem::warning(Kind::Host, "", more));
+        }
         let placed = found.into_iter().map(|problem| {
             let pointer = rest.document.original(&problem.pointer);
             Problem { pointer, ..problem }

@@ -1,148 +1,61 @@
-//! What the program will find in its root, before anything is mounted: the rootfs with the plan's bind mounts laid over
-//! it, walked a component at a time. What lies in any other mount cannot be told, and nothing is said about it.
+//! What keeps the program from being executed in its root.
 
-use std::collections::VecDeque;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, open, openat, readlinkat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 
+use super::access::Who;
+use super::view::{Found, View};
 use super::{Kind, Problem};
-use crate::plan::mounts::{Mount, MountKind, attr};
+use crate::error::show;
 use crate::plan::process::Process;
-use crate::plan::rootfs::RootfsPath;
-use crate::steps::path::Root;
-
-/// The links that one path may go through, as in the kernel.
-const MOST_LINKS: u32 = 40;
-
-/// The root as the container will see it.
-pub struct View<'p> {
-    /// The rootfs.
-    pub root: &'p OwnedFd,
-    /// What is mounted over it, in order.
-    pub mounts: &'p [Mount],
-}
-
-/// What is at a path.
-pub struct Found {
-    /// An O_PATH descriptor.
-    pub fd: OwnedFd,
-    /// Its attributes.
-    pub stat: Stat,
-    /// It lies in a mount where nothing can be executed.
-    pub noexec: bool,
-}
-
-impl Found {
-    /// What kind of file it is.
-    pub fn kind(&self) -> FileType {
-        FileType::from_raw_mode(self.stat.st_mode)
-    }
-}
-
-impl View<'_> {
-    /// Looks a path up; None: it lies in a mount of which nothing is known yet.
-    pub fn find(&self, path: &str) -> Option<Result<Found, Errno>> {
-        let mut parts: VecDeque<String> = split(path).collect();
-        let mut at = RootfsPath::new("/");
-        let mut links = 0;
-        let mut found = match self.open(&at)? {
-            Ok(found) => found,
-            Err(errno) => return Some(Err(errno)),
-        };
-        while let Some(part) = parts.pop_front() {
-            if found.kind() != FileType::Directory {
-                return Some(Err(Errno::NOTDIR));
-            }
-            let next = at.join(&part);
-            found = match self.open(&next)? {
-                Ok(found) => found,
-                Err(errno) => return Some(Err(errno)),
-            };
-            if found.kind() != FileType::Symlink {
-                at = next;
-                continue;
-            }
-            links += 1;
-            let target = readlinkat(&found.fd, "", Vec::new()).ok().and_then(|target| target.into_string().ok());
-            let Some(target) = target.filter(|_| links <= MOST_LINKS) else { return Some(Err(Errno::LOOP)) };
-            if target.starts_with('/') {
-                at = RootfsPath::new("/");
-            }
-            split(&target).collect::<Vec<_>>().into_iter().rev().for_each(|part| parts.push_front(part));
-            found = match self.open(&at)? {
-                Ok(found) => found,
-                Err(errno) => return Some(Err(errno)),
-            };
-        }
-        Some(Ok(found))
-    }
-
-    /// A path whose parents are no links; itself it may be one.
-    fn open(&self, path: &RootfsPath) -> Option<Result<Found, Errno>> {
-        let over = self.mounts.iter().rev().find(|mount| {
-            !matches!(mount.kind, MountKind::Remount { .. }) && path.as_path().starts_with(mount.destination.as_path())
-        });
-        let noexec = over.is_some_and(|mount| (mount.attr.set | mount.recursive_attr.set) & attr::NOEXEC != 0);
-        let fd = match over.map(|mount| (&mount.kind, mount.destination.as_path())) {
-            None => Root::new(self.root).open(path, OFlags::PATH | OFlags::NOFOLLOW),
-            Some((MountKind::Bind { source, .. }, destination)) => {
-                let below = path.as_path().strip_prefix(destination).unwrap_or(Path::new(""));
-                open_below(source, below)
-            }
-            Some(_) => return None,
-        };
-        Some(fd.and_then(|fd| Ok(Found { stat: fstat(&fd)?, fd, noexec })))
-    }
-}
-
-fn open_below(source: &Path, below: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let source = open(source, flags, Mode::empty())?;
-    if below.as_os_str().is_empty() {
-        return Ok(source);
-    }
-    Root::new(&source).open(&RootfsPath::new(&below.to_string_lossy()), flags | OFlags::NOFOLLOW)
-}
-
-fn split(path: &str) -> impl Iterator<Item = String> + '_ {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_owned)
-}
 
 /// What keeps the program from being executed.
-pub fn problems(view: &View<'_>, process: &Process) -> Vec<Problem> {
+pub fn problems(view: &View<'_>, process: &Process, root: Option<&Who<'_>>, user: Option<&Who<'_>>) -> Vec<Problem> {
     let mut problems = Vec::new();
-    if let Some(Ok(cwd)) = view.find(&process.cwd)
-        && cwd.kind() != FileType::Directory
-    {
-        problems.push(Problem::error(Kind::Host, "/process/cwd", format!("{} is no directory", process.cwd)));
+    match view.find(&process.cwd) {
+        Some(Ok(cwd)) if cwd.kind() != FileType::Directory => {
+            problems.push(Problem::error(
+                Kind::Host,
+                "/process/cwd",
+                format!("{} is no directory", show(&process.cwd)),
+            ));
+        }
+        _ => {
+            let refusal = root.and_then(|root| root.refusal(view, &process.cwd));
+            problems.extend(refusal.map(|what| Problem::error(Kind::Host, "/process/cwd", what)));
+        }
     }
-    let name = process.args[0].to_string_lossy().into_owned();
-    let candidates: Vec<String> = match (name.starts_with('/'), name.contains('/')) {
-        (true, _) => vec![name.clone()],
-        (_, true) => vec![format!("{}/{name}", process.cwd)],
-        _ => process
-            .path
-            .split(':')
-            .map(|directory| match directory {
-                // An empty or relative part of PATH counts from the working directory.
-                directory if directory.starts_with('/') => format!("{directory}/{name}"),
-                directory => format!("{}/{directory}/{name}", process.cwd),
-            })
-            .collect(),
+    // A container may be made without one.
+    let Some(name) = process.args.first() else { return problems };
+    // From config.json, which is text.
+    let name = name.to_string_lossy().into_owned();
+    // An empty or relative part of PATH counts from the working directory.
+    let candidates: Vec<PathBuf> = match name.contains('/') {
+        true => vec![process.cwd.join(&name)],
+        false => std::env::split_paths(&process.path).map(|part| process.cwd.join(part).join(&name)).collect(),
     };
     let problem = |message: String| Problem::error(Kind::Host, "/process/args/0", message);
     let mut refused = None;
     for candidate in candidates {
         match view.find(&candidate) {
             // It may be there.
-            None => return problems,
+            None => {
+                problems.extend(view.noexec_over(&candidate).map(|(mount, what)| {
+                    let pointer = "/process/args/0";
+                    Problem::error(Kind::Host, pointer, format!("{what} (/mounts/{mount}/options)"))
+                }));
+                return problems;
+            }
             Some(Err(_)) => {}
             Some(Ok(found)) => match executable(view, &candidate, &found) {
-                Ok(()) => return problems,
+                Ok(()) => match user.and_then(|user| user.refusal(view, &candidate)) {
+                    None => return problems,
+                    Some(why) => refused = refused.or(Some(why)),
+                },
                 Err(why) => refused = refused.or(Some(why)),
             },
         }
@@ -158,28 +71,32 @@ pub fn problems(view: &View<'_>, process: &Process) -> Vec<Problem> {
 }
 
 /// Whether the kernel would execute it, and what that needs.
-fn executable(view: &View<'_>, path: &str, found: &Found) -> Result<(), String> {
+fn executable(view: &View<'_>, path: &Path, found: &Found) -> Result<(), String> {
+    let at = show(path);
     if found.kind() != FileType::RegularFile {
-        return Err(format!("{path} is no regular file"));
+        return Err(format!("{at} is no regular file"));
     }
     if found.stat.st_mode & 0o111 == 0 {
-        return Err(format!("{path} is not executable"));
+        return Err(format!("{at} is not executable"));
     }
-    if found.noexec {
-        return Err(format!("{path} lies in a mount with noexec"));
+    if let Some(mount) = found.noexec {
+        return Err(format!("{at} lies in a mount with noexec, /mounts/{mount}"));
     }
     // Unreadable for whoever checks: then nothing more can be told.
     let Ok(head) = head(&found.fd) else { return Ok(()) };
     if let Some(line) = head.strip_prefix(b"#!") {
         let line = String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
         let interpreter = line.split_whitespace().next().unwrap_or_default();
-        return needed(view, interpreter, || format!("{path} is a script whose interpreter {interpreter:?}"));
+        return needed(view, interpreter, || format!("{at} is a script whose interpreter {interpreter:?}"));
     }
     if !head.starts_with(b"\x7fELF") {
-        return Err(format!("{path} is no binary, and no script that begins with #!"));
+        return Err(format!("{at} is no binary, and no script that begins with #!"));
+    }
+    if let Some(machine) = foreign(&head) {
+        return Err(format!("{at} is built for {machine}, and this host is {}", std::env::consts::ARCH));
     }
     match loader(&head) {
-        Some(loader) => needed(view, &loader, || format!("{path} has the loader {loader:?}, which")),
+        Some(loader) => needed(view, &loader, || format!("{at} has the loader {loader:?}, which")),
         None => Ok(()),
     }
 }
@@ -199,6 +116,35 @@ fn head(fd: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
     let mut head = Vec::new();
     std::fs::File::from(file).take(4096).read_to_end(&mut head).map_err(|_| Errno::IO)?;
     Ok(head)
+}
+
+/// The machine of an ELF file (e_machine, elf(5)), if it is another one than this and no emulator is registered.
+fn foreign(head: &[u8]) -> Option<String> {
+    const NAMES: [(u16, &str); 12] = [
+        (3, "x86"),
+        (8, "mips"),
+        (20, "powerpc"),
+        (21, "powerpc64"),
+        (22, "s390x"),
+        (40, "arm"),
+        (43, "sparc64"),
+        (62, "x86_64"),
+        (183, "aarch64"),
+        (243, "riscv64"),
+        (247, "bpf"),
+        (258, "loongarch64"),
+    ];
+    let bytes = [*head.get(18)?, *head.get(19)?];
+    let machine = if *head.get(5)? == 2 { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) };
+    let name = NAMES.iter().find(|(number, _)| *number == machine).map(|(_, name)| *name);
+    let runs = match std::env::consts::ARCH {
+        "x86_64" => matches!(name, Some("x86_64" | "x86")),
+        "aarch64" => matches!(name, Some("aarch64" | "arm")),
+        here => name.is_none_or(|name| name == here || name.starts_with(here)),
+    };
+    let emulators = std::fs::read_dir("/proc/sys/fs/binfmt_misc").into_iter().flatten().flatten();
+    let emulated = emulators.into_iter().any(|entry| entry.file_name() != "register" && entry.file_name() != "status");
+    (!runs && !emulated).then(|| name.map_or_else(|| format!("machine {machine}"), str::to_owned))
 }
 
 /// PT_INTERP of an ELF file of this machine's byte order (elf(5)).
@@ -243,6 +189,7 @@ mod tests {
         let mut hostile = vec![0xff; 64];
         hostile[..5].copy_from_slice(b"\x7fELF\x02");
         assert_eq!(loader(&hostile), None);
+        assert_eq!((foreign(&exe[..64]), foreign(b"\x7fELF")), (None, None));
     }
 
     #[test]
@@ -265,15 +212,15 @@ mod tests {
         let host = crate::host::HostFacts::probe(&spec).unwrap();
         let summary = crate::plan::namespaces::Namespaces::new(spec.linux.as_ref()).unwrap().summary();
         let mounts = crate::plan::mounts::plan(&spec, &host, &crate::plan::Options::default(), &summary, &[]).unwrap();
-        let root = open(dir.join("root"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let root = rustix::fs::open(dir.join("root"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let view = View { root: &root, mounts: &mounts.mounts };
         let tool = view.find("/bin/tool").unwrap().unwrap();
         let up = view.find("/up/bin/tool").unwrap().map(|found| found.stat.st_ino);
         let endless = view.find("/loop").unwrap().map(|_| ());
-        let refused = executable(&view, "/bin/tool", &tool);
+        let refused = executable(&view, Path::new("/bin/tool"), &tool);
         let unknown = view.find("/tmp/x").is_none();
         std::fs::remove_dir_all(&dir).unwrap();
-        assert!(tool.noexec && unknown && up == Ok(tool.stat.st_ino));
+        assert!(tool.noexec == Some(0) && unknown && up == Ok(tool.stat.st_ino));
         assert!(matches!(endless, Err(Errno::LOOP | Errno::NOENT)));
         assert_eq!(refused, Err("/bin/tool is not executable".into()));
     }

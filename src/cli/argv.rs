@@ -1,15 +1,16 @@
-//! Reads a command line as runc reads it, and writes it as clap wants it.
+//! Reads a command line as runc reads it.
 //!
 //! Engines and scripts use freedoms of Go's flag packages that clap does not have: one dash for long options
 //! (`-no-subreaper`), `--switch=false`, repeated options of which the last counts, an empty value for "unset", global
 //! options behind the verb, and verbs that stop reading options at the container's id. All of these end here; what
-//! comes out has each option at most once, as `--name=value`, before a `--`. What is unknown is passed on for clap to
-//! refuse with a suggestion.
+//! comes out has each option at most once. A line that does not fit the table is written for clap as it wants it,
+//! `--name=value` before a `--`, to be refused with a suggestion.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
-use super::table::{GLOBALS, GROUPS, HELP, Opt, Verb, verb};
+use super::table::{Count, GLOBALS, GROUPS, HELP, Opt, Verb, verb};
 
 /// A command line, taken apart.
 #[derive(Debug, Default)]
@@ -45,9 +46,25 @@ impl Found {
         self.value(long).is_some()
     }
 
+    /// All values of an option, in their order.
+    pub fn values(&self, long: &str) -> impl Iterator<Item = &OsStr> {
+        self.0.iter().filter(move |(opt, _)| opt.long == long).map(|(_, value)| value.as_os_str())
+    }
+
+    /// The value of an option as a path.
+    pub fn path(&self, long: &str) -> Option<PathBuf> {
+        self.value(long).map(PathBuf::from)
+    }
+
+    /// Each option that has a list of values has one of them.
+    fn fits(&self) -> bool {
+        self.0.iter().all(|(opt, value)| opt.values.is_empty() || opt.values.iter().any(|known| value == known))
+    }
+
     fn set(&mut self, opt: &'static Opt, value: Option<OsString>) {
         if opt.many {
-            return self.0.extend(value.map(|value| (opt, value)));
+            // An empty one is one of them: `--env ""` is a mistake, and unsets nothing.
+            return self.0.push((opt, value.unwrap_or_default()));
         }
         self.0.retain(|(known, _)| known.long != opt.long);
         if let Some(value) = value {
@@ -105,7 +122,7 @@ impl Reader {
             self.line.positionals.push(word);
             return self.verb.is_some_and(|verb| verb.stops);
         }
-        if word == "help" && !self.line.help {
+        if (word == "help" || word == "h") && !self.line.help {
             self.line.help = true;
             return false;
         }
@@ -195,6 +212,54 @@ impl Reader {
 }
 
 impl Line {
+    fn row(&self) -> Option<&'static Verb> {
+        self.verb.as_ref().and_then(|name| name.to_str()).and_then(verb)
+    }
+
+    /// Whether the table knows all of it: the verb, the options with their values, the number of words.
+    pub fn fits(&self) -> bool {
+        let (before, after) = &self.unknown;
+        let asks = self.help || self.mistake.is_some() || !before.is_empty() || !after.is_empty();
+        let count = |verb: &Verb| {
+            let counts = verb.positionals.iter().map(|(_, count, _)| *count);
+            let least = counts.clone().filter(|count| matches!(count, Count::One | Count::Many)).count();
+            let many = counts.clone().any(|count| matches!(count, Count::Many | Count::Any));
+            self.positionals.len() >= least && (many || self.positionals.len() <= counts.count())
+        };
+        !asks && self.globals.fits() && self.options.fits() && self.row().is_some_and(count)
+    }
+
+    /// Whether an option of the verb is there: a switch that is on, or a value.
+    pub fn on(&self, long: &str) -> bool {
+        self.options.on(long)
+    }
+
+    /// The value of an option of the verb.
+    pub fn value(&self, long: &str) -> Option<&OsStr> {
+        self.options.value(long)
+    }
+
+    /// All values of an option of the verb.
+    pub fn values(&self, long: &str) -> impl Iterator<Item = &OsStr> {
+        self.options.values(long)
+    }
+
+    /// The value of an option of the verb as a path.
+    pub fn path(&self, long: &str) -> Option<PathBuf> {
+        self.options.path(long)
+    }
+
+    /// The words of one of the verb's positionals.
+    pub fn words(&self, name: &str) -> &[OsString] {
+        let row = self.row().map_or(&[][..], |verb| verb.positionals);
+        let Some(at) = row.iter().position(|(known, ..)| *known == name) else { return &[] };
+        let all = &self.positionals[at.min(self.positionals.len())..];
+        match row[at].1 {
+            Count::One | Count::Optional => &all[..all.len().min(1)],
+            Count::Many | Count::Any => all,
+        }
+    }
+
     /// The words for clap, its program name first.
     pub fn into_words(self) -> Vec<OsString> {
         let mut out = vec![OsString::from("hull")];
@@ -217,7 +282,7 @@ impl Line {
         self.options.write(&mut out);
         out.extend(self.unknown.1);
         if !self.positionals.is_empty() {
-            // A signal may look like an option: `kill ID -9`.
+            // One of them may look like an option: what is wrong with `kill ID -9` is for the signal to say.
             out.push("--".into());
             out.extend(self.positionals);
         }
@@ -273,6 +338,7 @@ mod tests {
             ("state -- -x", "state -- -x"),
             ("state -", "state -- -"),
             ("help", "--help"),
+            ("h", "--help"),
             ("help kill", "kill --help"),
             ("kill --help", "kill --help"),
             ("kill -h", "kill --help"),
@@ -282,7 +348,7 @@ mod tests {
             ("create -no-pivto web", "create --no-pivto -- web"),
             ("create -x web", "create -x -- web"),
             ("--nope state web", "--nope state -- web"),
-            ("exec -e A=1 --env=B=2 -e '' web env -e C", "exec --env=A=1 --env=B=2 -- web env -e C"),
+            ("exec -e A=1 --env=B=2 -e '' web env -e C", "exec --env=A=1 --env=B=2 --env= -- web env -e C"),
             ("exec -dt web sh -- -c", "exec --detach --tty -- web sh -- -c"),
             ("frobnicate -x y", "frobnicate -x -- y"),
             ("seccomp explain -b /b mount", "seccomp explain --bundle=/b -- mount"),

@@ -1,26 +1,23 @@
 //! The options of checkpoint and restore.
 
-use std::ffi::OsString;
-
-use clap::ArgMatches;
-
+use super::argv::Line;
 use crate::error::{Error, Result};
 use crate::lifecycle::CreateOptions;
 use crate::lifecycle::checkpoint::{CGROUP_MODES, CheckpointOptions, CriuOptions};
 use crate::lifecycle::restore::RestoreOptions;
 
 /// checkpoint's.
-pub fn checkpoint(matches: &ArgMatches) -> Result<CheckpointOptions> {
+pub fn checkpoint(line: &Line) -> Result<CheckpointOptions> {
     let options = CheckpointOptions {
-        criu: both(matches)?,
-        leave_running: matches.get_flag("leave-running"),
-        pre_dump: matches.get_flag("pre-dump"),
-        parent: word(matches, "parent-path")?,
-        page_server: word(matches, "page-server")?.map(|text| page_server(&text)).transpose()?,
-        status_fd: word(matches, "status-fd")?.map(|text| status_fd(&text)).transpose()?,
+        criu: both(line)?,
+        leave_running: line.on("leave-running"),
+        pre_dump: line.on("pre-dump"),
+        parent: word(line, "parent-path")?,
+        page_server: word(line, "page-server")?.map(|text| page_server(&text)).transpose()?,
+        status_fd: word(line, "status-fd")?.map(|text| status_fd(&text)).transpose()?,
     };
     if options.parent.as_deref().is_some_and(|path| path.starts_with('/')) {
-        return Err(Error::usage("option --parent-path is relative to the image's directory"));
+        return Err(Error::usage("option --parent-path must be relative to the image's directory"));
     }
     if options.criu.lazy_pages && options.page_server.is_none() {
         return Err(Error::usage("option --lazy-pages needs --page-server"));
@@ -29,54 +26,53 @@ pub fn checkpoint(matches: &ArgMatches) -> Result<CheckpointOptions> {
 }
 
 /// restore's.
-pub fn restore(matches: &ArgMatches) -> Result<RestoreOptions> {
-    let bundle = super::bundle(matches)?;
+pub fn restore(line: &Line) -> Result<RestoreOptions> {
+    let bundle = super::bundle(line)?;
     let create = CreateOptions {
-        id: super::id(matches)?,
-        console_socket: super::path(matches, "console-socket").map(|socket| bundle.join(socket)),
-        pid_file: super::path(matches, "pid-file"),
-        pidfd_socket: super::path(matches, "pidfd-socket").map(|socket| bundle.join(socket)),
-        no_pivot: matches.get_flag("no-pivot"),
-        detach: matches.get_flag("detach"),
-        no_subreaper: matches.get_flag("no-subreaper"),
+        id: super::id(line)?,
+        console_socket: line.path("console-socket").map(|socket| bundle.join(socket)),
+        pid_file: line.path("pid-file"),
+        pidfd_socket: line.path("pidfd-socket").map(|socket| bundle.join(socket)),
+        no_pivot: line.on("no-pivot"),
+        detach: line.on("detach"),
+        no_subreaper: line.on("no-subreaper"),
         bundle,
         ..CreateOptions::default()
     };
-    let mut criu = both(matches)?;
-    criu.tcp_close = matches.get_flag("tcp-close");
-    criu.lsm_profile = word(matches, "lsm-profile")?;
-    criu.lsm_mount_context = word(matches, "lsm-mount-context")?;
+    let mut criu = both(line)?;
+    criu.tcp_close = line.on("tcp-close");
+    criu.lsm_profile = word(line, "lsm-profile")?;
+    criu.lsm_mount_context = word(line, "lsm-mount-context")?;
     Ok(RestoreOptions { create, criu })
 }
 
-fn both(matches: &ArgMatches) -> Result<CriuOptions> {
-    let flag = |name| matches.try_get_one::<bool>(name).ok().flatten().copied().unwrap_or_default();
-    let mode = matches.get_one::<String>("manage-cgroups-mode");
-    let cgroups = mode.and_then(|mode| CGROUP_MODES.iter().find(|(name, _)| name == mode)).map(|(_, mode)| *mode);
-    let empty_namespaces = match word(matches, "empty-ns")?.as_deref() {
+fn both(line: &Line) -> Result<CriuOptions> {
+    let mode = line.value("manage-cgroups-mode");
+    let cgroups = mode.and_then(|mode| CGROUP_MODES.iter().find(|(name, _)| mode == *name)).map(|(_, mode)| *mode);
+    let empty_namespaces = match word(line, "empty-ns")?.as_deref() {
         None => 0,
         Some("network") => i64::from(libc::CLONE_NEWNET),
         Some(other) => return Err(Error::usage(format!("option --empty-ns is network, not {other:?}"))),
     };
     Ok(CriuOptions {
-        images: super::absolute(&super::path(matches, "image-path").unwrap_or_else(|| "checkpoint".into()))?,
-        work: super::path(matches, "work-path").map(|path| super::absolute(&path)).transpose()?,
-        tcp_established: flag("tcp-established"),
-        tcp_skip_in_flight: flag("tcp-skip-in-flight"),
-        link_remap: flag("link-remap"),
-        ext_unix_sk: flag("ext-unix-sk"),
-        shell_job: flag("shell-job"),
-        lazy_pages: flag("lazy-pages"),
-        file_locks: flag("file-locks"),
-        auto_dedup: flag("auto-dedup"),
+        images: super::absolute(&line.path("image-path").unwrap_or_else(|| "checkpoint".into()))?,
+        work: line.path("work-path").map(|path| super::absolute(&path)).transpose()?,
+        tcp_established: line.on("tcp-established"),
+        tcp_skip_in_flight: line.on("tcp-skip-in-flight"),
+        link_remap: line.on("link-remap"),
+        ext_unix_sk: line.on("ext-unix-sk"),
+        shell_job: line.on("shell-job"),
+        lazy_pages: line.on("lazy-pages"),
+        file_locks: line.on("file-locks"),
+        auto_dedup: line.on("auto-dedup"),
         cgroups,
         empty_namespaces,
         ..CriuOptions::default()
     })
 }
 
-fn word(matches: &ArgMatches, name: &str) -> Result<Option<String>> {
-    let Some(word) = matches.get_one::<OsString>(name).filter(|word| !word.is_empty()) else { return Ok(None) };
+fn word(line: &Line, name: &str) -> Result<Option<String>> {
+    let Some(word) = line.value(name).filter(|word| !word.is_empty()) else { return Ok(None) };
     match word.to_str() {
         Some(word) => Ok(Some(word.to_owned())),
         None => Err(Error::usage(format!("option --{name} is text, not {word:?}"))),
@@ -97,7 +93,8 @@ fn status_fd(text: &str) -> Result<i32> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::ffi::OsString;
+
     use crate::cli::{Verb, parse};
 
     fn verb(line: &str) -> std::result::Result<Verb, String> {

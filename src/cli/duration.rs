@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
+/// As in Go: 292 years. A clock can be that much ahead, and not much more.
+const LONGEST: Duration = Duration::from_nanos(i64::MAX as u64);
+
 /// The value of an option that is a time above 0.
 pub fn duration(option: &str, text: &str) -> Result<Duration> {
-    parse(text).filter(|time| !time.is_zero()).ok_or_else(|| {
+    parse(text).filter(|time| !time.is_zero() && *time <= LONGEST).ok_or_else(|| {
         Error::usage(format!("option --{option} is a time above 0 such as 5s, 500ms or 1m30s, not {text:?}"))
     })
 }
@@ -38,10 +41,17 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, millis) in [("5s", 5000), ("500ms", 500), ("1m30s", 90_000), ("1.5s", 1500), ("2h", 7_200_000)] {
+        for (text, millis) in [
+            ("5s", 5000),
+            ("500ms", 500),
+            ("1m30s", 90_000),
+            ("1.5s", 1500),
+            ("2h", 7_200_000),
+            ("2562047h", 9_223_369_200_000),
+        ] {
             assert_eq!(duration("interval", text).unwrap(), Duration::from_millis(millis), "{text}");
         }
-        for text in ["", "0s", "5", "s", "-5s", "5x", "1.2.3s", "99999999999999999999h"] {
+        for text in ["", "0s", "5", "s", "-5s", "5x", "1.2.3s", "2562048h", "99999999999999999999h"] {
             assert!(duration("interval", text).is_err(), "{text}");
         }
     }

@@ -20,17 +20,6 @@ pub fn default_root(
     }
 }
 
-/// Whether hull runs in a user namespace other than the initial one, which alone maps all ids to themselves
-/// (user_namespaces(7)).
-pub fn in_user_namespace() -> bool {
-    // Without the file the kernel knows no user namespaces.
-    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !maps_all(&map))
-}
-
-fn maps_all(map: &str) -> bool {
-    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,12 +39,5 @@ mod tests {
         assert_eq!(root(7, Some("/run/user/7"), false), own);
         assert_eq!(root(7, Some(""), false), host);
         assert_eq!(root(7, None, false), host);
-    }
-
-    #[test]
-    fn only_the_initial_namespace_maps_all() {
-        assert!(maps_all("         0          0 4294967295\n"));
-        assert!(!maps_all("         0       1000          1\n         1     100000      65536\n"));
-        assert!(!maps_all("         0          0      65536\n"));
     }
 }

@@ -1,11 +1,10 @@
 //! The options of the verbs of `hull seccomp`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use clap::ArgMatches;
-
-use super::{bundle, create_options_of, ids, is_json, path, words};
+use super::argv::Line;
+use super::{bundle, create_options_of, ids, is_json};
 use crate::error::{Error, Result};
 use crate::lifecycle::CreateOptions;
 use crate::lifecycle::record::RecordOptions;
@@ -29,25 +28,22 @@ pub struct Explain {
 }
 
 /// The options of record.
-pub fn record(matches: &ArgMatches) -> Result<RecordOptions> {
-    let id = ids(matches)?.pop().unwrap_or_else(|| format!("record-{}", std::process::id()));
-    let run = CreateOptions {
-        keep: matches.get_flag("keep"),
-        no_subreaper: matches.get_flag("no-subreaper"),
-        ..create_options_of(id, matches)?
-    };
-    Ok(RecordOptions { run, output: path(matches, "output"), names_only: matches.get_flag("names-only") })
+pub fn record(line: &Line) -> Result<RecordOptions> {
+    let id = ids(line)?.pop().unwrap_or_else(|| format!("record-{}", std::process::id()));
+    let run =
+        CreateOptions { keep: line.on("keep"), no_subreaper: line.on("no-subreaper"), ..create_options_of(id, line)? };
+    Ok(RecordOptions { run, output: line.path("output"), names_only: line.on("names-only") })
 }
 
 /// The options of explain.
-pub fn explain(matches: &ArgMatches) -> Result<Explain> {
+pub fn explain(line: &Line) -> Result<Explain> {
     Ok(Explain {
-        bundle: bundle(matches)?,
-        config: path(matches, "config"),
-        profile: path(matches, "profile"),
-        arch: matches.get_one::<OsString>("arch").map(|word| architecture(word)).transpose()?,
-        calls: words(matches, "SYSCALL").into_iter().map(|word| word.to_string_lossy().into_owned()).collect(),
-        json: is_json(matches),
+        bundle: bundle(line)?,
+        config: line.path("config"),
+        profile: line.path("profile"),
+        arch: line.value("arch").map(architecture).transpose()?,
+        calls: line.words("SYSCALL").iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        json: is_json(line),
     })
 }
 

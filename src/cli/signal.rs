@@ -43,10 +43,10 @@ const NAMES: &[(&str, i32)] = &[
 /// counts from 34.
 const REAL_TIME: (i32, i32) = (34, 64);
 
-/// The number of a signal: by name with or without SIG in any case, by number, as RTMIN+n or RTMAX-n. A dash before it
-/// is forgiven (`kill ID -9`), since kill(1) has taught it to everyone.
+/// The number of a signal: by name with or without SIG in any case, by number, as RTMIN+n or RTMAX-n. A dash before it, as
+/// kill(1) wants it, makes another number of it: runc takes it for one and fails, too.
 pub fn number(text: &str) -> Result<i32> {
-    let word = text.strip_prefix('-').unwrap_or(text).to_ascii_uppercase();
+    let word = text.to_ascii_uppercase();
     let unknown = || {
         Error::usage(format!("unknown signal {text:?}: a name like TERM or SIGKILL, a number from 0 to 64, or RTMIN+n"))
     };
@@ -73,6 +73,15 @@ pub fn number(text: &str) -> Result<i32> {
     number.filter(|number| (REAL_TIME.0..=REAL_TIME.1).contains(number)).ok_or_else(unknown)
 }
 
+/// A signal by its name, such as SIGSEGV or SIGRTMIN+3.
+pub fn name(number: i32) -> String {
+    match NAMES.iter().find(|(_, known)| *known == number) {
+        Some((name, _)) => format!("SIG{name}"),
+        None if number >= REAL_TIME.0 => format!("SIGRTMIN+{}", number - REAL_TIME.0),
+        None => format!("signal {number}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,8 +95,6 @@ mod tests {
             ("9", 9),
             ("0", 0),
             ("64", 64),
-            ("-9", 9),
-            ("-HUP", 1),
             ("RTMIN", 34),
             ("SIGRTMIN+3", 37),
             ("rtmin+30", 64),
@@ -97,8 +104,23 @@ mod tests {
         for (text, wanted) in table {
             assert_eq!(number(text).unwrap(), wanted, "{text}");
         }
-        for text in ["", "-", "FOO", "65", "99999999999", "RTMIN+31", "RTMAX-31", "RTMIN-1", "RTMIN+", "RTMIN+x", "1x"]
-        {
+        for text in [
+            "",
+            "-",
+            "-9",
+            "-HUP",
+            "+9",
+            "FOO",
+            "65",
+            "4294967305",
+            "99999999999",
+            "RTMIN+31",
+            "RTMAX-31",
+            "RTMIN-1",
+            "RTMIN+",
+            "RTMIN+x",
+            "1x",
+        ] {
             let error = number(text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("unknown signal {text:?}")), "{text}: {error}");
         }

@@ -79,7 +79,14 @@ pub const GLOBALS: &[Opt] = &[
     switch("systemd-cgroup", None, "let systemd make cgroups; cgroupsPath is then slice:prefix:name"),
     choice("cgroup-manager", None, &["cgroupfs", "systemd", "disabled"], "who makes cgroups [default: cgroupfs]"),
     choice("rootless", None, &["true", "false", "auto"], "tolerate cgroups that may not be written"),
-    option("trace", None, "FILE", "write a timeline of every step to FILE"),
+    // runc 1.1 runs it, later ones ignore it.
+    option("criu", None, "FILE", "accepted, without effect: criu is run from where the system keeps programs"),
+    option(
+        "trace",
+        None,
+        "FILE",
+        "write a timeline of every step to FILE, for `hull timeline` or ui.perfetto.dev; `-`: draw it on stderr",
+    ),
     switch("version", Some('v'), "print the version"),
 ];
 
@@ -99,6 +106,8 @@ const USERNS: Opt = choice(
     "make a user namespace with the caller's single id as root, if the config has none",
 );
 const PRESERVE_FDS: Opt = option("preserve-fds", None, "N", "hand on N descriptors from 3 on, beside LISTEN_FDS");
+
+const NO_TRUNC: Opt = switch("no-trunc", None, "whole ids, also where the terminal is too narrow for them");
 
 const ID: (&str, Count, &str) = ("ID", Count::One, "the container's id");
 
@@ -294,6 +303,7 @@ pub const VERBS: &[Verb] = &[
         options: &[
             choice("format", Some('f'), &["table", "json"], "how they are listed"),
             switch("quiet", Some('q'), "ids only"),
+            NO_TRUNC,
         ],
         positionals: &[],
         stops: false,
@@ -354,6 +364,7 @@ pub const VERBS: &[Verb] = &[
             choice("format", Some('f'), &["table", "json"], "a table, or all numbers as JSON, once"),
             option("interval", None, "TIME", "time between two tables [default: 1s]"),
             switch("no-stream", None, "print one table (also where stdout is no terminal)"),
+            NO_TRUNC,
         ],
         positionals: &[("ID", Count::Any, "the containers' ids [default: all that run]")],
         stops: false,
@@ -385,14 +396,19 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "explain",
-        about: "print what create would do, step by step, and do nothing",
+        about: "print what create would do, step by step, and do nothing; or cause and cure of an error's CODE",
         options: &[
             BUNDLE,
             CONFIG,
             USERNS,
-            choice("format", Some('f'), &["text", "json", "sh"], "words, data, or the shell commands that do the same"),
+            choice(
+                "format",
+                Some('f'),
+                &["text", "json", "sh"],
+                "words, data, or a script that makes the container by programs of the host",
+            ),
         ],
-        positionals: &[],
+        positionals: &[("CODE", Count::Optional, "the code of an error, such as HULL-E060 or e060")],
         stops: false,
         example: "hull explain --bundle /srv/web",
     },
@@ -403,6 +419,22 @@ pub const VERBS: &[Verb] = &[
         positionals: &[],
         stops: false,
         example: "hull check --bundle /srv/web",
+    },
+    Verb {
+        name: "why",
+        about: "print the last failures and deaths under --root, or those of one container, also when it is deleted",
+        options: &[choice("format", Some('f'), &["text", "json"], "words or data")],
+        positionals: &[("ID", Count::Optional, "the container's id [default: the last of all]")],
+        stops: false,
+        example: "hull why web",
+    },
+    Verb {
+        name: "timeline",
+        about: "draw what --trace FILE wrote: each step of both processes, with its time, on one scale",
+        options: &[choice("format", Some('f'), &["text", "svg"], "for the terminal, or for a page")],
+        positionals: &[("FILE", Count::One, "what --trace wrote")],
+        stops: false,
+        example: "hull timeline /tmp/web.trace",
     },
     Verb {
         name: "doctor",

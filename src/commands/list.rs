@@ -3,20 +3,20 @@
 use std::fmt::Write;
 
 use super::state::State;
-use super::{Done, json};
+use super::{Done, fit, json, room};
 use crate::Result;
 use crate::error::Step;
 use crate::lifecycle::Globals;
 use crate::lifecycle::state::Summary;
 
 /// Lists them.
-pub fn list(globals: &Globals, as_json: bool, quiet: bool) -> Result<Done> {
+pub fn list(globals: &Globals, as_json: bool, quiet: bool, whole: bool) -> Result<Done> {
     let containers = crate::lifecycle::state::list(&globals.root).map_err(|error| error.context("list"))?;
     if quiet {
         return Ok(containers.iter().fold(String::new(), |text, one| text + &one.id + "\n").into());
     }
     if !as_json {
-        return Ok(table(&containers).into());
+        return Ok(table(&containers, room(whole)).into());
     }
     // No container is `null`, as runc has it: Go's nil slice.
     let states: Vec<_> = containers.iter().map(State::from).collect();
@@ -25,16 +25,18 @@ pub fn list(globals: &Globals, as_json: bool, quiet: bool) -> Result<Done> {
 }
 
 /// runc's table: columns of at least 12, three blanks apart, the last one ragged.
-fn table(containers: &[Summary]) -> String {
+fn table(containers: &[Summary], room: Option<usize>) -> String {
     let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
     let rows = containers.iter().map(|one| {
         let bundle = one.bundle.to_string_lossy().into_owned();
         let status = one.status.as_str().to_owned();
         [one.id.clone(), one.pid.to_string(), status, bundle, one.created.clone(), one.owner.clone()]
     });
-    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count() + 3).max().unwrap_or(0).max(12);
-    let widths: [usize; 5] = std::array::from_fn(width);
+    let mut rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+    let owner = rows.iter().map(|row| row[5].chars().count()).max().unwrap_or(0);
+    let wide = widths(&rows).iter().sum::<usize>() + owner;
+    fit(&mut rows, wide, room);
+    let widths = widths(&rows);
     let mut text = String::new();
     for row in &rows {
         for (cell, width) in row.iter().zip(widths) {
@@ -47,6 +49,10 @@ fn table(containers: &[Summary]) -> String {
     text
 }
 
+fn widths(rows: &[[String; 6]]) -> [usize; 5] {
+    std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count() + 3).max().unwrap_or(0).max(12))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::state::tests::summary;
@@ -54,13 +60,23 @@ mod tests {
 
     #[test]
     fn the_table_is_runcs() {
-        assert_eq!(table(&[]), "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n");
+        assert_eq!(table(&[], None), "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n");
         let mut one = summary();
         one.id = "a-rather-long-name".into();
         assert_eq!(
-            table(&[one]),
+            table(&[one], None),
             "ID                   PID         STATUS      BUNDLE      CREATED                          OWNER\n\
              a-rather-long-name   42          running     /srv/web    2026-01-02T03:04:05.000000006Z   root\n"
         );
+    }
+
+    #[test]
+    fn an_id_is_cut_to_the_terminal() {
+        let mut one = summary();
+        one.id = "0123456789abcdef".repeat(4);
+        let row = |room| table(&[one.clone()], room).lines().nth(1).unwrap().to_owned();
+        assert!(row(None).starts_with(&one.id) && row(Some(1000)).starts_with(&one.id));
+        assert!((128..=130).contains(&row(Some(130)).chars().count()));
+        assert!(row(Some(20)).starts_with("0123456789..   42 "), "{}", row(Some(20)));
     }
 }

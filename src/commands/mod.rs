@@ -10,7 +10,7 @@ use rustix::fs::Mode;
 
 use crate::cli::{Invocation, Verb};
 use crate::error::{ErrAt, Error, Result, Step, show};
-use crate::lifecycle::Globals;
+use crate::lifecycle::{Globals, journal};
 
 pub mod check;
 pub mod checkpoint;
@@ -33,8 +33,10 @@ pub mod spec;
 pub mod start;
 pub mod state;
 pub mod stats;
+pub mod timeline;
 pub mod update;
 pub mod version;
+pub mod why;
 
 /// What a verb that succeeded leaves to main.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -57,30 +59,59 @@ pub fn execute(invocation: Invocation) -> Result<Done> {
     if own_root && matches!(verb, Verb::Create(_) | Verb::Run(_) | Verb::Restore(_) | Verb::SeccompRecord(_)) {
         make_own_root(&globals)?;
     }
+    let noted = noted(&verb);
+    let done = done(&globals, verb);
+    if let (Err(error), Some((verb, id))) = (&done, noted) {
+        journal::failure(&globals.root, verb, &id, error, None);
+    }
+    done
+}
+
+/// The verbs whose failure is kept with no more than its sentence; create, run, start and exec keep more.
+fn noted(verb: &Verb) -> Option<(&'static str, String)> {
+    let (verb, id) = match verb {
+        Verb::Kill { id, .. } => ("kill", id),
+        Verb::Delete { ids, .. } => ("delete", ids.first()?),
+        Verb::Pause { id } => ("pause", id),
+        Verb::Resume { id } => ("resume", id),
+        Verb::Update { id, .. } => ("update", id),
+        Verb::Checkpoint { id, .. } => ("checkpoint", id),
+        Verb::Restore(options) => ("restore", &options.create.id),
+        _ => return None,
+    };
+    Some((verb, id.clone()))
+}
+
+fn done(globals: &Globals, verb: Verb) -> Result<Done> {
     match verb {
-        Verb::Create(options) => create::create(&globals, &options),
-        Verb::Exec(options) => exec::exec(&globals, &options),
-        Verb::Run(options) => run::run(&globals, &options),
-        Verb::Start { id } => start::start(&globals, &id),
-        Verb::State { id } => state::state(&globals, &id),
-        Verb::Kill { id, signal, all } => kill::kill(&globals, &id, signal, all),
-        Verb::Delete { ids, force } => delete::delete(&globals, &ids, force),
-        Verb::List { json, quiet } => list::list(&globals, json, quiet),
-        Verb::Pause { id } => pause::pause(&globals, &id),
-        Verb::Resume { id } => resume::resume(&globals, &id),
-        Verb::Events { id, interval, once } => events::events(&globals, &id, interval, once),
-        Verb::Stats { ids, json, interval, stream } => stats::stats(&globals, &ids, json, interval, stream),
-        Verb::Update { id, options } => update::update(&globals, &id, &options),
-        Verb::Ps { id, json, options } => ps::ps(&globals, &id, json, options),
-        Verb::Checkpoint { id, options } => checkpoint::checkpoint(&globals, &id, &options),
-        Verb::Restore(options) => restore::restore(&globals, &options),
+        Verb::Create(options) => create::create(globals, &options),
+        Verb::Exec(options) => exec::exec(globals, &options),
+        Verb::Run(options) => run::run(globals, &options),
+        Verb::Start { id } => start::start(globals, &id),
+        Verb::State { id } => state::state(globals, &id),
+        Verb::Kill { id, signal, all } => kill::kill(globals, &id, signal, all),
+        Verb::Delete { ids, force } => delete::delete(globals, &ids, force),
+        Verb::List { json, quiet, whole } => list::list(globals, json, quiet, whole),
+        Verb::Pause { id } => pause::pause(globals, &id),
+        Verb::Resume { id } => resume::resume(globals, &id),
+        Verb::Events { id, interval, once } => events::events(globals, &id, interval, once),
+        Verb::Stats { ids, json, interval, stream, whole } => {
+            stats::stats(globals, &ids, json, interval, stream, whole)
+        }
+        Verb::Update { id, options } => update::update(globals, &id, &options),
+        Verb::Ps { id, json, options } => ps::ps(globals, &id, json, options),
+        Verb::Checkpoint { id, options } => checkpoint::checkpoint(globals, &id, &options),
+        Verb::Restore(options) => restore::restore(globals, &options),
         Verb::Spec { bundle, rootless } => spec::spec(&bundle, rootless),
         Verb::Explain { bundle, config, userns_self, format } => {
-            explain::explain(&globals, &bundle, config.as_deref(), userns_self, format)
+            explain::explain(globals, &bundle, config.as_deref(), userns_self, format)
         }
-        Verb::Check { bundle, config, json } => check::check(&globals, &bundle, config.as_deref(), json),
+        Verb::ExplainCode { code, json } => explain::code(&code, json),
+        Verb::Check { bundle, config, json } => check::check(globals, &bundle, config.as_deref(), json),
+        Verb::Timeline { file, svg } => timeline::timeline(&file, svg),
+        Verb::Why { id, json } => why::why(globals, id.as_deref(), json),
         Verb::Doctor { json } => doctor::doctor(json),
-        Verb::SeccompRecord(options) => seccomp::record(&globals, &options),
+        Verb::SeccompRecord(options) => seccomp::record(globals, &options),
         Verb::SeccompExplain(options) => seccomp::explain(&options),
         Verb::Features => features::features(),
         Verb::Help(text) => Ok(text.into()),
@@ -104,6 +135,26 @@ fn make_own_root(globals: &Globals) -> Result<()> {
         .err_at(Step::State, "chmod", || format!("state directory {}", show(root)))
 }
 
+/// The width of the terminal that a table is for; None: a script reads it, or whole ids are asked for.
+fn room(whole: bool) -> Option<usize> {
+    let stdout = rustix::stdio::stdout();
+    let size = rustix::termios::tcgetwinsize(stdout).ok().filter(|size| !whole && size.ws_col > 0)?;
+    Some(usize::from(size.ws_col))
+}
+
+/// Cuts the ids, which are the first cells behind the title, so far that rows of this width fit.
+fn fit<const CELLS: usize>(rows: &mut [[String; CELLS]], wide: usize, room: Option<usize>) {
+    /// An engine's ids are told apart by these.
+    const LEAST: usize = 12;
+    let longest = rows.iter().map(|row| row[0].len()).max().unwrap_or(0);
+    let Some(over) = room.and_then(|room| wide.checked_sub(room)).filter(|over| *over > 0) else { return };
+    let most = longest.saturating_sub(over).max(LEAST);
+    for row in rows.iter_mut().filter(|row| row[0].len() > most) {
+        row[0].truncate(most - 2);
+        row[0] += "..";
+    }
+}
+
 /// JSON of something that cannot fail to be JSON.
 fn json(step: Step, result: serde_json::Result<String>) -> Result<String> {
     result.map(|text| text + "\n").map_err(|error| Error::bug(step, format!("write JSON: {error}")))
@@ -115,15 +166,9 @@ mod tests {
 
     #[test]
     fn docs_explain_every_code_and_no_other() {
-        let documented: Vec<_> = include_str!("../../docs/errors.md")
-            .lines()
-            .filter_map(|line| line.strip_prefix("| HULL-"))
-            .map(|row| {
-                let cells: Vec<_> = row.trim_end_matches('|').split('|').map(str::trim).collect();
-                assert!(cells.len() == 4 && cells.iter().all(|cell| !cell.is_empty()), "{row}");
-                format!("HULL-{}", cells[0])
-            })
-            .collect();
+        let documented: Vec<_> = explain::rows().map(|row| row.code).collect();
+        let whole = |row: explain::Row| [row.failed, row.cause, row.cure].iter().all(|cell| !cell.is_empty());
+        assert!(explain::rows().all(whole));
         assert_eq!(documented, Step::ALL.map(Step::code));
     }
 

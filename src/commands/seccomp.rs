@@ -30,7 +30,7 @@ pub fn explain(options: &Explain) -> Result<Done> {
             let subject = error.subject.replacen("config.json: /linux/seccomp", &format!("{file}: "), 1);
             Error { subject, ..error }
         };
-        return say(&Explained::new(&spec, &context, options.arch, "").map_err(named)?, None, options);
+        return say(&Explained::new(&spec, &context, options.arch, "").map_err(named)?, (None, false), options);
     }
     let default = options.bundle.join("config.json");
     let text = load::read(options.config.as_deref().unwrap_or(&default))?;
@@ -39,13 +39,18 @@ pub fn explain(options: &Explain) -> Result<Done> {
         return Err(Error::spec("/linux/seccomp", "is missing: every system call is allowed"));
     };
     let no_new_privileges = spec.process.as_ref().map(|process| process.no_new_privileges);
-    say(&Explained::new(profile, &context, options.arch, "/linux/seccomp")?, no_new_privileges, options)
+    let hooked = spec.hooks.as_ref().is_some_and(|hooks| !hooks.start_container.is_empty());
+    say(&Explained::new(profile, &context, options.arch, "/linux/seccomp")?, (no_new_privileges, hooked), options)
 }
 
-fn say(explained: &Explained<'_>, no_new_privileges: Option<bool>, options: &Explain) -> Result<Done> {
+fn say(
+    explained: &Explained<'_>,
+    (no_new_privileges, hooked): (Option<bool>, bool),
+    options: &Explain,
+) -> Result<Done> {
     let Explain { calls, json: as_json, .. } = options;
     if calls.is_empty() {
-        let report: Report = explained.report(no_new_privileges);
+        let report: Report = explained.report(no_new_privileges, hooked);
         let text =
             if *as_json { json(Step::Usage, serde_json::to_string_pretty(&report))? } else { words::report(&report) };
         return Ok(text.into());

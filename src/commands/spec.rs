@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 
 use super::Done;
 use crate::error::{ErrAt, Error, Result, Step, show};
@@ -22,7 +22,7 @@ pub fn spec(bundle: &Path, rootless: bool) -> Result<Done> {
     let text = example::config(rootless.then_some(ids), cgroup2);
     // O_EXCL: what is there is somebody's work, even a dangling link.
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644))
+    let file = rustix::fs::open(&path, flags, crate::sys::umask::file())
         .err_at(Step::Spec, "open", subject)
         .map_err(|error| if error.is(rustix::io::Errno::EXIST) { error.hint("remove it first") } else { error })?;
     if let Err(errno) = write_all(file.as_fd(), text.as_bytes()) {

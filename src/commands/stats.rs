@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Done, json};
+use super::{Done, fit, json, room};
 use crate::error::{ErrAt, Result, Step};
 use crate::lifecycle::Globals;
 use crate::lifecycle::events::{Usage, running};
@@ -25,7 +25,14 @@ struct Container<'a> {
 }
 
 /// Prints the numbers of the containers with these ids, or of all that run.
-pub fn stats(globals: &Globals, ids: &[String], as_json: bool, interval: Duration, stream: bool) -> Result<Done> {
+pub fn stats(
+    globals: &Globals,
+    ids: &[String],
+    as_json: bool,
+    interval: Duration,
+    stream: bool,
+    whole: bool,
+) -> Result<Done> {
     let context = |result: Result<Done>| result.map_err(|error| error.context("stats"));
     if as_json {
         return context(running(globals, ids).and_then(|list| {
@@ -33,16 +40,16 @@ pub fn stats(globals: &Globals, ids: &[String], as_json: bool, interval: Duratio
             json(Step::State, serde_json::to_string(&list)).map(Done::from)
         }));
     }
-    context(table(globals, ids, interval, stream && rustix::termios::isatty(rustix::stdio::stdout())))
+    context(table(globals, ids, interval, stream && rustix::termios::isatty(rustix::stdio::stdout()), whole))
 }
 
-fn table(globals: &Globals, ids: &[String], interval: Duration, stream: bool) -> Result<Done> {
+fn table(globals: &Globals, ids: &[String], interval: Duration, stream: bool, whole: bool) -> Result<Done> {
     let mut before = Samples::take(globals, ids)?;
     let mut wait = FIRST.min(interval);
     loop {
         crate::sys::process::sleep(wait);
         let now = Samples::take(globals, ids)?;
-        let text = render(&before, &now);
+        let text = render(&before, &now, room(whole));
         if !stream {
             return Ok(text.into());
         }
@@ -69,7 +76,7 @@ impl Samples {
 
 const TITLES: [&str; 8] = ["ID", "CPU", "MEMORY", "LIMIT", "MEM", "PIDS", "READ / WRITTEN", "PSI CPU/MEM/IO"];
 
-fn render(before: &Samples, now: &Samples) -> String {
+fn render(before: &Samples, now: &Samples, room: Option<usize>) -> String {
     let elapsed = now.at.duration_since(before.at).as_nanos().max(1) as f64;
     let old: HashMap<&str, u64> =
         before.list.iter().map(|(id, usage)| (id.as_str(), usage.stats.cpu.usage.total)).collect();
@@ -101,8 +108,10 @@ fn render(before: &Samples, now: &Samples) -> String {
             format!("{}/{}/{}%", pressure(&stats.cpu.psi), pressure(&stats.memory.psi), pressure(&stats.blkio.psi)),
         ]);
     }
-    let widths: [usize; 7] =
-        std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count() + 2).max().unwrap_or(0));
+    let last = rows.iter().map(|row| row[7].chars().count()).max().unwrap_or(0);
+    let wide = widths(&rows).iter().sum::<usize>() + last;
+    fit(&mut rows, wide, room);
+    let widths = widths(&rows);
     let mut text = String::new();
     for row in &rows {
         for (cell, width) in row.iter().zip(widths) {
@@ -113,6 +122,10 @@ fn render(before: &Samples, now: &Samples) -> String {
         text.push('\n');
     }
     text
+}
+
+fn widths(rows: &[[String; 8]]) -> [usize; 7] {
+    std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count() + 2).max().unwrap_or(0))
 }
 
 /// Three digits and a unit.
@@ -152,7 +165,7 @@ mod tests {
         let before = Samples { at, list: vec![("web".into(), usage.clone())] };
         usage.stats.cpu.usage.total = 500_000_000;
         let now = Samples { at: at + Duration::from_secs(1), list: vec![("web".into(), usage)] };
-        let text = render(&before, &now);
+        let text = render(&before, &now, None);
         let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(row, ["web", "50.0%", "32.0M", "64.0M", "50%", "3", "0B", "/", "0B", "-/-/-%"]);
         assert!(text.starts_with("ID   CPU"), "{text}");

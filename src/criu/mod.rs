@@ -19,6 +19,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::sys::clone::{Cloned, clone3, execve, exit_now};
+use crate::sys::signal;
 
 pub mod images;
 pub mod mounts;
@@ -231,11 +232,12 @@ fn run(program: &CString, socket: &OwnedFd) -> Error {
     // It runs tar, ip and iptables.
     env.extend(CString::new(format!("PATH={PLACES}")));
     let env: Vec<_> = env.iter().map(AsRef::as_ref).collect();
-    let signals = || "give every signal its default action";
-    if let Err(error) = crate::sys::signal::default_all().err_at(Step::Criu, "rt_sigaction", signals) {
+    // A restore in the foreground keeps signals for the program.
+    let as_new = signal::default_all().and_then(|()| signal::unblock_all());
+    if let Err(error) = as_new.err_at(Step::Criu, "rt_sigaction", || "give every signal its default action") {
         return error;
     }
-    let errno = execve(program, &[c"criu", c"swrk", &socket], &env);
+    let errno = crate::sys::umask::lend(|| execve(program, &[c"criu", c"swrk", &socket], &env));
     Error::call(Step::Criu, "execve", errno, format!("run {}", program.to_string_lossy()))
 }
 
@@ -243,7 +245,8 @@ fn run(program: &CString, socket: &OwnedFd) -> Error {
 fn find() -> Result<CString> {
     let found = PLACES.split(':').map(|dir| Path::new(dir).join("criu")).find(|path| path.is_file());
     let missing = || {
-        Error::call(Step::Criu, "execve", Errno::NOENT, "run criu")
+        // Without an errno: engines take the words of ENOENT for a program that is missing in the container.
+        Error::host(Step::Criu, "run criu: it is not installed")
             .hint(format!("checkpoint and restore need it, in one of {PLACES}: install CRIU (https://criu.org)"))
     };
     let path: PathBuf = found.ok_or_else(missing)?;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, OFlags, StatxAttributes, StatxFlags};
 
+use crate::bytes;
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::plan::Plan;
 use crate::plan::criu::externals;
@@ -38,25 +39,22 @@ impl Mounted {
 
 fn table(process: &str) -> Result<Vec<Mounted>> {
     let path = format!("/proc/{process}/mountinfo");
-    let text = std::fs::read_to_string(&path).err_at(Step::Criu, "open", || format!("read {path}"))?;
-    Ok(parse(&text))
+    let table = std::fs::read(&path).err_at(Step::Criu, "open", || format!("read {path}"))?;
+    Ok(parse(&table))
 }
 
-fn parse(text: &str) -> Vec<Mounted> {
-    let line = |line: &str| {
-        let (left, right) = line.split_once(" - ")?;
-        let left: Vec<&str> = left.split(' ').collect();
-        let [id, _, device, root, at, options, ..] = left[..] else { return None };
-        Some(Mounted {
-            id: id.parse().ok()?,
-            device: device.into(),
-            root: tree::stage::unescape(root).into(),
-            at: tree::stage::unescape(at).into(),
-            options: options.into(),
-            fstype: right.split(' ').next()?.into(),
+fn parse(table: &[u8]) -> Vec<Mounted> {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    bytes::mounts(table)
+        .map(|line| Mounted {
+            id: line.id,
+            device: text(line.device),
+            root: line.root(),
+            at: line.at(),
+            options: text(line.options),
+            fstype: text(line.fstype),
         })
-    };
-    text.lines().filter_map(line).collect()
+        .collect()
 }
 
 /// `mnt[WHERE]:KEY` for each mount that is the host's, in the words of CRIU's `--external`.
@@ -83,12 +81,11 @@ pub fn names(plan: &Plan, pid: i32) -> Result<Vec<String>> {
         if external.mask && found.fstype == "tmpfs" {
             continue;
         }
-        let at = found.at.to_string_lossy();
-        // CRIU ends the name of a place at the first one of these: an image could make up a key of its own by it.
-        if at.contains(']') {
+        // CRIU ends the name of a place at the first `]`: an image could make up a key of its own by it.
+        let Some(at) = found.at.to_str().filter(|at| !at.contains(']')) else {
             let problem = format!("checkpoint: a mount on {}, whose name CRIU cannot take", show(&found.at));
-            return Err(Error::host(Step::Criu, problem).hint("it has a `]`"));
-        }
+            return Err(Error::host(Step::Criu, problem).hint("it has a `]`, or is no UTF-8"));
+        };
         names.push(format!("mnt[{at}]:{}", external.key));
     }
     Ok(names)
@@ -250,7 +247,7 @@ mod tests {
 
     #[test]
     fn lines() {
-        let table = parse(TABLE);
+        let table = parse(TABLE.as_bytes());
         assert_eq!((table.len(), table[1].id, table[1].root.as_path()), (4, 139, Path::new("/data/a b")));
         assert_eq!((table[3].device.as_str(), table[3].fstype.as_str()), ("254:0", "ext4"));
         assert!(table[3].has("nosuid") && !table[3].has("ro"));
@@ -266,7 +263,7 @@ mod tests {
         let host = crate::host::HostFacts::probe(&spec).unwrap();
         let plan = Plan::new(&spec, &host, &crate::plan::Options { id: "x".into(), ..Default::default() }).unwrap();
         let found = |line: &str| {
-            let table = parse(&format!("1 0 0:9 / / rw - ext4 /dev/vda rw\n{line}\n"));
+            let table = parse(format!("1 0 0:9 / / rw - ext4 /dev/vda rw\n{line}\n").as_bytes());
             foreign(&table, |mounted| mounted.device == "0:9", &plan).unwrap_or_default()
         };
         for fine in [
@@ -285,7 +282,7 @@ mod tests {
 
     #[test]
     fn what_the_config_has_read_only_is_read_only() {
-        let table = parse(TABLE);
+        let table = parse(TABLE.as_bytes());
         let found = |bound: &[Bound]| {
             too_much(&table, bound, &[Path::new("/proc/kcore")])
                 .map(|(mounted, bound, flag)| (mounted.at.to_string_lossy().into_owned(), bound.index, flag))

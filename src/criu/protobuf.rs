@@ -14,8 +14,8 @@ impl Writer {
     }
 
     /// A text.
-    pub fn text(&mut self, field: u32, text: &str) -> &mut Writer {
-        self.bytes(field, text.as_bytes())
+    pub fn text(&mut self, field: u32, text: impl AsRef<[u8]>) -> &mut Writer {
+        self.bytes(field, text.as_ref())
     }
 
     /// A message in this one.

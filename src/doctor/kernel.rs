@@ -66,7 +66,7 @@ pub(super) fn look(host: &HostFacts, out: &mut Findings) {
         }
     }
     let criu =
-        std::env::var("PATH").unwrap_or_default().split(':').any(|dir| std::path::Path::new(dir).join("criu").exists());
+        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join("criu").exists());
     let cure = "checkpoint and restore need it: install criu";
     out.check(
         "criu",

@@ -50,7 +50,8 @@ fn file(name: &str) -> &str {
 fn attempt(flags: u64) -> Result<(), String> {
     match clone3(0, None, libc::SIGCHLD) {
         Err(error) => Err(format!("clone3: {}", Strerror(error.raw_os_error().unwrap_or(0)))),
-        // The child does one system call and is gone.
+        // The child is gone in a moment, and lets nobody use that.
+        Ok(Cloned::Child) if steps::process::not_dumpable_if_root().is_err() => exit_now(libc::EPERM),
         Ok(Cloned::Child) => exit_now(namespace::unshare(flags).err().and_then(|e| e.raw_os_error()).unwrap_or(0)),
         Ok(Cloned::Parent { pid, .. }) => match wait(pid) {
             Some(0) => Ok(()),
@@ -151,6 +152,7 @@ fn disks() -> Vec<(String, String)> {
 /// A user namespace that maps one id, held by a descriptor alone.
 fn user_namespace() -> Result<OwnedFd, String> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| errno.to_string())?;
+    steps::process::not_dumpable_if_root().map_err(|error| error.to_string())?;
     let (pid, pidfd) = match clone3(Kind::User.flag(), None, libc::SIGCHLD) {
         Err(error) => return Err(error.to_string()),
         Ok(Cloned::Child) => {

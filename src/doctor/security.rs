@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::plan::landlock::{ABI, PREFIX};
+use crate::plan::landlock::ABI;
+use crate::spec::LANDLOCK;
 
 use super::{Findings, Status, Whom, read};
 
@@ -29,9 +30,9 @@ pub(super) fn look(out: &mut Findings) {
     };
     out.add("SELinux", status, found, "boot with lsm=...,selinux and a policy, if labels are wanted");
     let (status, found) = match crate::sys::landlock::abi() {
-        Ok(abi) if abi >= ABI => (Status::Ok, format!("is on, version {abi} (annotations {PREFIX}*)")),
-        Ok(abi) => (Status::Note, format!("is too old, version {abi}: annotations {PREFIX}* are refused")),
-        Err(_) => (Status::Note, format!("is off: a config with annotations {PREFIX}* is refused")),
+        Ok(abi) if abi >= ABI => (Status::Ok, format!("is on, version {abi} (annotations {LANDLOCK}*)")),
+        Ok(abi) => (Status::Note, format!("is too old, version {abi}: annotations {LANDLOCK}* are refused")),
+        Err(_) => (Status::Note, format!("is off: a config with annotations {LANDLOCK}* is refused")),
     };
     out.add("Landlock", status, found, "Linux 6.2 or newer, booted with lsm=landlock,...");
     // With it a program finds the offsets of the kernel's memory that exploits need.

@@ -2,21 +2,24 @@
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::process::Process;
 use super::state::{State, StateDir, Status};
 use super::{Globals, delete};
+use crate::bytes;
 use crate::cgroup;
 use crate::criu::opts::{opts, page_server};
 use crate::criu::protobuf::Writer;
 use crate::criu::{self, Criu, Kind as Request, images};
 use crate::error::{ErrAt, Error, Result, Step, show};
-use crate::host::HostFacts;
+use crate::host::{CgroupManager, HostFacts};
 use crate::plan::namespaces::Kind;
-use crate::plan::{CgroupManager, Options, Plan, landlock};
+use crate::plan::{Options, Plan, landlock};
 use crate::spec::load;
 
 /// Where the container's stdio led to, so that restore can put its own in the same place.
@@ -79,6 +82,10 @@ pub struct CheckpointOptions {
 
 /// Writes a running or paused container down.
 pub fn checkpoint(globals: &Globals, id: &str, options: &CheckpointOptions) -> Result<()> {
+    // Before hull opens any of its own: CRIU writes to whatever has that number here.
+    if let Some(fd) = options.status_fd.filter(|fd| !crate::sys::process::is_inherited(*fd)) {
+        return Err(Error::usage(format!("--status-fd {fd}: it is not open")));
+    }
     let dir = StateDir::open(&globals.root, id)?;
     dir.lock()?;
     let state = dir.load()?.ok_or_else(|| Error::status("container not running"))?;
@@ -88,19 +95,27 @@ pub fn checkpoint(globals: &Globals, id: &str, options: &CheckpointOptions) -> R
             return Err(Error::status(format!("a container that is {} cannot be checkpointed", status.as_str())));
         }
     }
-    let Some(init) = state.init else { return Err(Error::status("container not running")) };
+    let ended = || Error::status("container not running");
+    let init = state.init.map(Process::hold).transpose()?.flatten().ok_or_else(ended)?;
     let text = dir.load_config()?;
     let plan = plan_of(&text, &state)?;
+    if let Some(parent) = &options.parent {
+        let path = below(&options.criu.images, Path::new(parent));
+        if let Err(errno) = rustix::fs::stat(&path) {
+            let call = format!("stat {}", show(&path)).into();
+            return Err(Error { call, ..Error::call(Step::Criu, "", errno, "invalid --parent-path") });
+        }
+    }
     // Before it is ended for an image that nobody can use.
     restorable("checkpoint", &plan)?;
     let files = Files::open(&options.criu, true)?;
-    let stdio = descriptors(init.pid);
+    let stdio = init.look(|pid| Ok(descriptors(pid)))?.ok_or_else(ended)?;
     if !options.pre_dump {
         files.write_descriptors(&serde_json::to_vec(&stdio).expect("texts are plain data"))?;
     }
 
     let mut request = common(&plan, &options.criu, &files, "dump.log");
-    request.number(opts::PID, init.pid).text(opts::ROOT, &plan.rootfs.path.to_string_lossy());
+    request.number(opts::PID, init.pid()).text(opts::ROOT, plan.rootfs.path.as_os_str().as_bytes());
     request
         .number(opts::LEAVE_RUNNING, options.leave_running || options.pre_dump)
         .number(opts::ORPHAN_PTS_MASTER, true);
@@ -118,17 +133,21 @@ pub fn checkpoint(globals: &Globals, id: &str, options: &CheckpointOptions) -> R
         request.number(opts::STATUS_FD, fd);
     }
     if let Some(freezer) = freezer(&state) {
-        request.text(opts::FREEZE_CGROUP, &freezer.to_string_lossy());
+        request.text(opts::FREEZE_CGROUP, freezer.as_os_str().as_bytes());
     }
+    let names = init.look(|pid| criu::mounts::names(&plan, pid))?.ok_or_else(ended)?;
     let files_of_the_host = stdio.iter().filter(|name| name.starts_with("file["));
-    for external in criu::mounts::names(&plan, init.pid)?.iter().chain(files_of_the_host) {
+    for external in names.iter().chain(files_of_the_host) {
         request.text(opts::EXTERNAL, external);
     }
     for (kind, name) in EXTERNAL_NAMESPACES {
         if plan.namespaces.joins(kind) {
-            let path = format!("/proc/{}/ns/{name}", init.pid);
-            let inode = std::fs::metadata(&path).err_at(Step::Criu, "stat", || format!("find {path}"))?.ino();
-            request.text(opts::EXTERNAL, &format!("{name}[{inode}]:hull-{name}"));
+            let inode = |pid| {
+                let path = format!("/proc/{pid}/ns/{name}");
+                std::fs::metadata(&path).map(|meta| meta.ino()).err_at(Step::Criu, "stat", || format!("find {path}"))
+            };
+            let inode = init.look(inode)?.ok_or_else(ended)?;
+            request.text(opts::EXTERNAL, format!("{name}[{inode}]:hull-{name}"));
         }
     }
 
@@ -138,6 +157,11 @@ pub fn checkpoint(globals: &Globals, id: &str, options: &CheckpointOptions) -> R
         loop {
             let (answer, _) = criu.answer()?;
             match (&answer.step, answer.success) {
+                // CRIU knows it by its number alone: from its first step on it holds the process, if it is the right one.
+                (Some(_), _) if init.ended() => {
+                    criu.reply(false)?;
+                    return Err(ended());
+                }
                 (Some(_), _) => criu.reply(true)?,
                 (None, true) => return Ok(()),
                 (None, false) => return Err(criu::failed("checkpoint", &answer, &files.log("dump.log"))),
@@ -150,6 +174,17 @@ pub fn checkpoint(globals: &Globals, id: &str, options: &CheckpointOptions) -> R
         return Ok(());
     }
     delete::remove(&dir, &state, true)
+}
+
+/// Where `path` leads from the directory `images`, which may not exist yet: what hull makes is no link, so `..` leads out
+/// of it to where its name stands.
+fn below(images: &Path, path: &Path) -> PathBuf {
+    let (mut from, mut rest) = (images, path.components());
+    while !from.as_os_str().is_empty() && !from.exists() && rest.clone().next() == Some(Component::ParentDir) {
+        rest.next();
+        from = from.parent().unwrap_or(Path::new(""));
+    }
+    from.join(rest.as_path())
 }
 
 /// Refuses what restore could not bring back.
@@ -315,16 +350,31 @@ fn freezer(state: &State) -> Option<PathBuf> {
 
 /// The names of the files behind the descriptors 0, 1 and 2, as CRIU calls them when it looks for what to inherit.
 fn descriptors(pid: i32) -> [String; 3] {
-    let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    let mounts = std::fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
     [0, 1, 2].map(|fd| {
         let path = format!("/proc/{pid}/fd/{fd}");
-        let own = |id: &str| mounts.lines().any(|line| line.split(' ').next() == Some(id));
-        let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
+        let own = |id: u32| bytes::mounts(&mounts).any(|mount| mount.id == u64::from(id));
+        let info = bytes::text(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
         let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).unwrap_or_default().trim();
         match (std::fs::metadata(&path), mount.parse::<u32>()) {
             // A file of the host, where the engine wants the output.
-            (Ok(file), Ok(id)) if file.is_file() && !own(mount) => format!("file[{id:x}:{:x}]", file.ino()),
+            (Ok(file), Ok(id)) if file.is_file() && !own(id) => format!("file[{id:x}:{:x}]", file.ino()),
             _ => std::fs::read_link(&path).map_or("/dev/null".into(), |path| path.to_string_lossy().into_owned()),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parent_beside_an_image_that_is_not_made_yet() {
+        let parent = Path::new("../before");
+        assert_eq!(below(Path::new("/no-such-image"), parent), Path::new("/before"));
+        assert_eq!(below(Path::new("/no-such/image"), &Path::new("..").join(parent)), Path::new("/before"));
+        assert_eq!(below(Path::new("no-such-image"), parent), Path::new("before"));
+        // A link leads elsewhere: the kernel is asked.
+        assert_eq!(below(Path::new("/proc/self/cwd"), parent), Path::new("/proc/self/cwd/../before"));
+    }
 }

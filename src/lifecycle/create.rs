@@ -4,11 +4,12 @@
 //!   setup (host, parent)                               init (pid 1 of the container)
 //!   1 lock id, state directory with intent, start socket, socketpair
 //!   2 cgroup: create
-//!   3 open what is joined, join what setup's own user namespace owns; open what only the host sees
-//!   4 spawn: clone3(USER|PID, INTO_CGROUP, PIDFD); back ────┐
-//!   5 v1 device rules; join cgroup if 4 could not; uid/gid maps; oom_score_adj, io priority, raised limits by pid
+//!   3 open what is joined, and what only the host sees
+//!   4 spawn: clone3(USER|PID, INTO_CGROUP, PIDFD), through a hop
+//!     into the user and pid namespaces that are joined ─────┐
+//!   5 device rules; join cgroup if 4 could not; uid/gid maps; oom_score_adj, io priority, raised limits by pid
 //!   6 ── Sync::Mapped ────────────────────────────────────► 7 become root; join what the container's user namespace owns;
-//!                                                             unshare(rest, cgroup too); time offsets; not dumpable
+//!                                                             not dumpable; unshare(rest, cgroup too); time offsets
 //!   9 limits, scheduler; clone the sources init   ◄── Sync::NamespacesReady ── 8
 //!     cannot reach
 //!  10 ── Sync::HostReady (fds) ───────────────────────────► 11 own procfs; mounts, devices (root not yet entered)
@@ -16,10 +17,11 @@
 //!  14 ── Sync::HooksDone ─────────────────────────────────► 15 createContainer hooks; masked, ro; pivot_root; console; sysctl
 //!                                                           16 label, stdio owner, bounding set, user, final caps
 //!                                                              (noNewPrivileges false or NOTIFY: Landlock, seccomp here)
-//!  18 state "created", pid file                  ◄── Sync::Ready ──────────── 17
+//!  18 nodes may not be made any more;            ◄── Sync::Ready ──────────── 17
+//!     state "created", pid file
 //!  19 ── Sync::Created ─► exit 0                            20 wait for start, and only now let go of setup
 //!     ------------- `hull start` connects -------------
-//!     poststart hooks, only once the program runs           21 startContainer hooks; rlimits; fds; Landlock; seccomp; execve
+//!     poststart hooks, only once the program runs           21 rlimits, startContainer hooks; fds; Landlock; seccomp; execve
 //! ```
 //!
 //! A sync point that a plan does not need ([`crate::plan::SyncPoints`]) is waited for by neither side.
@@ -28,8 +30,10 @@ mod undo;
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -37,26 +41,27 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use undo::Undo;
 
 use super::foreground::Stdio;
+use super::outcome::Outcome;
 use super::process::Process;
 use super::spawn::spawn;
 use super::state::{Intent, NOTIFY_DIRECTORY, Stage, State, StateDir, Status};
 use super::sync::{self, Channel, Sync, pair, recv_packet, send_packet};
 use super::{CreateOptions, Globals, engine, sdnotify, start};
-use crate::cgroup::{self, Handle};
+use crate::cgroup::Handle;
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::host::HostFacts;
 use crate::plan::landlock::comes_early;
+use crate::plan::mounts::Source;
 use crate::plan::namespaces::{Kind, Spawn};
-use crate::plan::{Options, Plan};
+use crate::plan::{MAX_PRESERVED_FDS, Options, Plan, SyncPoints};
 use crate::spec::load::{self, Text};
 use crate::steps::masked::Masks;
-use crate::steps::mounts::{Given, Source};
-use crate::steps::namespaces::Opened;
+use crate::steps::mounts::Given;
+use crate::steps::namespaces::{Opened, TimeOffsets};
 use crate::steps::netdev::NetDevices;
-use crate::steps::path::Root;
+use crate::steps::place::Places;
 use crate::steps::{self, hooks, intel_rdt, procfs::ProcFs};
 use crate::sys::clone::{Cloned, clone3, execve, exit_now};
-use crate::sys::shared::SharedPage;
 use crate::trace::{self, Side};
 
 /// How long init may be silent before it is asked whether it can go on at all.
@@ -97,14 +102,16 @@ pub fn prepare(globals: &Globals, options: &CreateOptions, detached: bool) -> Re
     let listen_fds = listen_fds();
     let preserve_fds = options.preserve_fds.saturating_add(listen_fds);
     steps::process::check_preserved(preserve_fds)?;
-    crate::sys::process::cloexec_from(3).err_at(
+    crate::sys::descriptors::cloexec_from(3).err_at(
         Step::Process,
         "close_range",
         || "keep the caller's descriptors out of the container",
     )?;
 
     let default = options.bundle.join("config.json");
-    let text = load::read(options.config.as_deref().unwrap_or(&default))?;
+    let config = options.config.as_deref().unwrap_or(&default);
+    crate::log::debug(format_args!("bundle {}, config {}", show(&options.bundle), show(config)));
+    let text = load::read(config)?;
     let (plan, last_cap, forgiving) = {
         let (spec, unknown) = load::parse(&text)?;
         let facts = HostFacts::probe_for(&spec, globals.cgroup_manager)?;
@@ -123,14 +130,16 @@ pub fn prepare(globals: &Globals, options: &CreateOptions, detached: bool) -> Re
             userns_self: options.userns_self,
             notify,
             record: options.record,
+            env: Vec::new(),
         };
         let plan = Plan::new(&spec, &facts, &plan_options)?;
-        for note in unknown.iter().map(ToString::to_string).chain(plan.notes.iter().cloned()) {
-            crate::log::warn(&note);
-        }
+        let unknown = unknown.iter().map(|unknown| unknown as &dyn std::fmt::Display);
+        crate::log::warn_all(unknown.chain(plan.notes.iter().map(|note| note as _)));
+        plan.asides.iter().for_each(crate::log::debug);
         (plan, facts.last_cap, globals.rootless.unwrap_or_else(|| facts.rootless()))
     };
     check_rootfs(&plan)?;
+    check_bundle(&plan, &options.bundle)?;
     Ok(Prepared { text, plan, last_cap, forgiving })
 }
 
@@ -157,7 +166,8 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     options.console_socket.as_deref().map_or(Ok(()), engine::check_console)?;
     let dir = StateDir::create(&globals.root, &plan.id)?;
     let mut undo = Undo::new(dir);
-    let mut state = State::creating(&plan.id, intent(plan))?;
+    let mut state = State::creating(&plan.id, Intent::of(plan))?;
+    let key = state.make_key()?;
     undo.dir().store(&state)?;
     if plan.notify {
         undo.dir().make_notify()?;
@@ -166,6 +176,9 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     let (channel, init_channel) = pair()?;
 
     trace::step("2 create the cgroup");
+    for directory in plan.cgroup.directories() {
+        crate::log::debug(format_args!("cgroup {}", show(&directory)));
+    }
     Handle::create(&plan.cgroup, &mut undo.cgroup)?;
     if let Some(rdt) = &plan.intel_rdt {
         intel_rdt::create(rdt)?;
@@ -183,18 +196,22 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
 
     trace::step("3 open what is joined and what only the host sees");
     let joins = steps::namespaces::open_joins(&plan.namespaces)?;
-    let host_files = HostFiles::open(plan)?;
-    let back = steps::namespaces::join_for_clone(&joins)?;
+    let (host_files, view_mount) = HostFiles::open(plan)?;
 
     trace::step("4 clone init");
-    let (cloned, cloned_into) = clone_init(plan, &joins, undo.cgroup().clone_into())?;
+    if plan.idmaps.is_some() {
+        steps::process::not_dumpable_if_root()?;
+    }
+    let into = undo.cgroup().clone_into();
+    let (cloned, cloned_into) = clone_init(prepared, &joins, into)?;
+    let sync = if into.is_some() && !cloned_into { plan.sync.outside() } else { plan.sync };
     let (pid, pidfd) = match cloned {
         Cloned::Child => {
             // The copy of setup's guards must undo nothing, and its copy of the lock must not outlive setup.
             undo.dir.take();
             std::mem::forget(undo);
             drop(channel);
-            init(prepared, InitEnds { channel: init_channel, listener, joins, host_files, stdio })
+            init(prepared, InitEnds { channel: init_channel, sync, listener, key, joins, host_files, stdio })
         }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
@@ -202,32 +219,37 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     channel.set_patience(PATIENCE)?;
     drop(stdio);
     undo.init = Some(pid);
+    crate::log::debug(format_args!("init is process {pid}"));
     let init = undo.child.insert(pidfd);
-    back.go()?;
     state.init = Some(Process::of(pid, init.as_fd())?);
 
-    trace::step("5 v1 device rules, cgroup membership, id maps, attributes by pid");
+    trace::step("5 device rules, cgroup membership, id maps, attributes by pid");
+    // After the clone: init makes its namespaces while the kernel looks through the program.
+    undo.cgroup().set_devices(&plan.cgroup)?;
+    if sync.device_rules {
+        channel.send(&Sync::DeviceRules, &[]).map_err(|e| channel.reason_of(e, || undo.how_init_died()))?;
+    }
     let cgroup = undo.cgroup.as_mut().expect("the cgroup is made before the clone");
-    cgroup.set_v1_devices(&plan.cgroup)?;
     cgroup.join(&plan.cgroup, pid, cloned_into)?;
     state.rdt.as_ref().map_or(Ok(()), |rdt| rdt.join(pid))?;
     if let Some(maps) = &plan.idmaps {
         steps::idmap::write(maps, pid)?;
     }
-    attributes_by_pid(prepared, pid)?;
-    if plan.sync.mapped {
+    attributes_by_pid(prepared, pid, sync.mapped)?;
+    if sync.mapped {
         channel.send(&Sync::Mapped(pid), &[]).map_err(|e| channel.reason_of(e, || undo.how_init_died()))?;
     }
 
     // init mounts meanwhile; all limits hold before Ready is answered. It may have failed at that, too, and then systemd
     // takes the unit's cgroup away.
-    trace::step("9 limits and device rules, the copy of config.json");
+    trace::step("9 limits, the copy of config.json");
     undo.cgroup().apply(&plan.cgroup).map_err(|error| undo.first_reason(&channel, error))?;
     if let Some(scheduler) = plan.process.scheduler.as_ref().filter(|scheduler| !scheduler.is_deadline()) {
         // After the limits: a v1 cgroup has no real-time to give before it is told so.
         steps::process::set_scheduler(pid, scheduler).map_err(|error| undo.first_reason(&channel, error))?;
     }
     undo.dir().store_config(&prepared.text)?;
+    drop(view_mount);
     if plan.sync.namespaces_ready {
         trace::step("9 wait for the namespaces");
         let Sync::NamespacesReady(unreachable) = expect(&channel, &undo)?.0 else { return Err(sync::out_of_order()) };
@@ -271,6 +293,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     if let Some(seccomp) = plan.seccomp.as_ref().filter(|filter| filter.notify.is_some()) {
         super::notify::hand_over(seccomp, &state, Status::Creating, pid, &fds)?;
     }
+    undo.cgroup().settle_devices(&plan.cgroup)?;
     if let Some(scheduler) = plan.process.scheduler.as_ref().filter(|s| s.is_deadline()) {
         // SCHED_DEADLINE forbids fork: only now, when nothing is forked any more.
         steps::process::set_scheduler(pid, scheduler)?;
@@ -293,7 +316,10 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
 /// What init takes over from setup's memory and descriptors.
 struct InitEnds<'p> {
     channel: Channel,
+    sync: SyncPoints,
     listener: OwnedFd,
+    /// What `start` has to say.
+    key: String,
     joins: Vec<Opened<'p>>,
     host_files: HostFiles,
     stdio: Stdio,
@@ -305,24 +331,31 @@ enum Listener {
     /// `create` has returned, and no `start` has come.
     Log,
     /// The connection stays open until the page is written: its end makes `start` look there.
-    Start(SharedPage, OwnedFd),
+    Start(Outcome, OwnedFd),
     Nobody,
 }
 
 impl Listener {
     /// The execve comes next.
     fn executing(&self) {
-        if let Listener::Start(page, _) = self {
-            page.executing();
+        if let Listener::Start(outcome, _) = self {
+            outcome.executing();
+        }
+    }
+
+    /// Only what every filter allows comes before the last one.
+    fn leaving(&self) {
+        if let Listener::Start(outcome, _) = self {
+            outcome.leaving();
         }
     }
 }
 
 /// The right column, to its end: it becomes the program, or says why not and leaves.
 fn init(prepared: &Prepared, ends: InitEnds<'_>) -> ! {
-    let InitEnds { channel, listener, joins, host_files, stdio } = ends;
+    let InitEnds { channel, sync, listener, key, joins, host_files, stdio } = ends;
     let mut who = Listener::Setup(channel);
-    let error = match init_steps(prepared, &mut who, &listener, joins, host_files, stdio) {
+    let error = match init_steps(prepared, &mut who, sync, (&listener, &key), joins, host_files, stdio) {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -341,7 +374,8 @@ fn init(prepared: &Prepared, ends: InitEnds<'_>) -> ! {
 fn init_steps(
     prepared: &Prepared,
     who: &mut Listener,
-    listener: &OwnedFd,
+    sync: SyncPoints,
+    (listener, key): (&OwnedFd, &str),
     joins: Vec<Opened<'_>>,
     host_files: HostFiles,
     stdio: Stdio,
@@ -355,41 +389,29 @@ fn init_steps(
     trace::step("7 wait for the maps and the cgroup");
     steps::process::die_with_parent(true)?;
     close_all_but(plan, channel, listener, &joins, &host_files, &stdio)?;
+    let offsets_of = (plan.namespaces.spawn == Spawn::Straight).then_some(&plan.namespaces);
+    let time_offsets = offsets_of.map(TimeOffsets::open).transpose()?.flatten();
     let mut host_pid = 0;
-    if plan.sync.mapped {
+    if sync.mapped {
         let Some((Sync::Mapped(pid), _)) = channel.recv()? else { return Err(sync::setup_gone()) };
         host_pid = pid;
     }
     trace::step("7 namespaces");
     let exe = host_files.exe;
     rustix::process::setsid().err_at(Step::Process, "setsid", || "begin a session")?;
-    if plan.namespaces.spawn == Spawn::Straight
-        && let Some(user) = joins.iter().find(|opened| opened.join.kind == Kind::User)
-    {
-        // Before it enters: the processes that are there have capabilities over whatever comes in.
-        steps::process::not_dumpable()?;
-        steps::namespaces::join(user)?;
-        steps::process::not_dumpable()?;
-    }
     if let Some((uid, gid)) = plan.root_ids() {
         let setgroups = plan.idmaps.as_ref().is_none_or(|maps| maps.setgroups()) && !process.user.keep_groups;
         steps::process::become_root(uid, gid, setgroups)?;
         steps::process::die_with_parent(true)?;
-        if plan.namespaces.joins(Kind::User) {
-            steps::process::not_dumpable()?;
-        }
     }
-    for opened in joins.iter().filter(|opened| !opened.by_setup && opened.join.kind != Kind::User) {
+    steps::process::not_dumpable()?;
+    for opened in joins.iter().filter(|opened| !opened.by_hop) {
         steps::namespaces::join(opened)?;
     }
     drop(joins);
     // ── Here: root of the container's user namespace (the host's where it has none of its own); the host's mounts.
     steps::namespaces::unshare(plan.namespaces.unshare)?;
-    if !plan.namespaces.time_offsets.is_empty() {
-        steps::process::dumpable()?;
-        steps::namespaces::set_time_offsets(&plan.namespaces.time_offsets)?;
-    }
-    steps::process::not_dumpable()?;
+    time_offsets.map_or(Ok(()), TimeOffsets::write)?;
     trace::step("7 the executable");
     steps::exe::protect(exe)?;
     trace::step("7 loopback, names");
@@ -397,6 +419,12 @@ fn init_steps(
         steps::namespaces::loopback_up()?;
     }
     steps::namespaces::set_names(plan.hostname.as_deref(), plan.domainname.as_deref())?;
+    if sync.device_rules {
+        trace::step("7 wait for the device rules");
+        let Some((Sync::DeviceRules, _)) = channel.recv()? else { return Err(sync::setup_gone()) };
+    }
+    // ── Here: the device rules hold. Nothing of an image or a volume was touched before.
+    steps::rootfs::cut_off(&plan.rootfs)?;
     let mut given = Given::default();
     if plan.sync.namespaces_ready {
         let unreachable = steps::mounts::unreachable(&plan.rootfs, &plan.mounts);
@@ -409,9 +437,10 @@ fn init_steps(
     trace::step("11 root file system, mounts, devices");
     let proc = plan.needs_procfs().then(ProcFs::new).transpose()?;
     let root_fd = steps::rootfs::attach(&plan.rootfs, given.remove(&Source::Rootfs))?;
-    let root = Root::new(&root_fd);
-    let deferred = steps::mounts::mount_all(root, &plan.mounts, &mut given)?;
-    steps::devices::make_all(root, &plan.devices)?;
+    let mut places = Places::new(&root_fd, &plan.rootfs);
+    let root = places.root;
+    let deferred = steps::mounts::mount_all(&mut places, &plan.mounts, &mut given)?;
+    steps::devices::make_all(&places, &plan.devices)?;
     let masks = Masks::prepare(&plan.rootfs)?;
 
     if plan.sync.hooks {
@@ -421,23 +450,34 @@ fn init_steps(
     }
 
     trace::step("15 createContainer hooks, pivot_root");
-    let state = plan.hooks.in_init().then(|| init_state(plan, host_pid)).transpose()?;
+    let state = plan.hooks.in_init().then(|| init_state(plan, host_pid));
     // Before the pivot: the files are the host's.
     let output = if plan.hooks.in_init() { hooks::Output::open(&plan.hooks)? } else { hooks::Output::default() };
     if let Some(state) = &state {
         let json = state.to_json(Status::Creating);
+        rustix::process::fchdir(root.fd).err_at(Step::Hook, "fchdir", || "go to the root file system")?;
         hooks::run_all("createContainer", &plan.hooks.create_container, &json, None, &output)?;
     }
     // After the last hook that may add to the tree.
     trace::step("15 masked and read-only paths");
-    masks.apply(root, &plan.rootfs)?;
-    steps::masked::make_readonly(root, &plan.rootfs)?;
+    masks.apply(&places, &plan.rootfs)?;
+    steps::masked::make_readonly(&places, &plan.rootfs)?;
+    let console = !process.terminal || !steps::devices::console_shows_on_the_host(&places)?;
+    if !console {
+        crate::log::warn(
+            "/dev is shared with the host: the terminal is not bound to /dev/console, which would be the host's",
+        );
+    }
     steps::rootfs::enter(root.fd, &plan.rootfs)?;
     // ── Here: the container's root and mounts; still every capability.
     trace::step("15 terminal, sysctl, read-only mounts");
-    let terminal = process.terminal.then(|| steps::console::open(Some(root), process.console_size)).transpose()?;
+    let terminal =
+        process.terminal.then(|| steps::console::open(console.then_some(&places), process.console_size)).transpose()?;
     if let Some(proc) = &proc {
         steps::sysctl::set_all(proc, &plan.sysctls)?;
+    }
+    if plan.rootfs.readonly {
+        steps::process::make_missing_directory(&process.cwd)?;
     }
     deferred.finish()?;
     if plan.rootfs.readonly {
@@ -466,11 +506,11 @@ fn init_steps(
         steps::process::take_terminal(terminal.peer.as_fd())?;
     }
     steps::process::replace_stdio(stdio)?;
-    steps::process::own_null()?;
+    steps::process::own_null(true)?;
     let env = steps::process::environment(process);
     steps::process::chown_stdio(process.user.uid, process.terminal)?;
     steps::process::make_and_change_directory(&process.cwd)?;
-    if !plan.sync.mapped {
+    if !sync.mapped {
         steps::process::raise_rlimits(0, &process.rlimits)?;
     }
     steps::process::drop_bounding(process.capabilities.bounding, prepared.last_cap)?;
@@ -519,7 +559,7 @@ fn init_steps(
         return Err(sync::setup_gone());
     };
     *who = Listener::Log;
-    let start = wait_for_start(listener)?;
+    let start = wait_for_start(listener, key)?;
 
     // ── `hull start` is there, and wants to know what becomes of the execve.
     *who = Listener::Start(start.outcome, start.connection);
@@ -527,25 +567,42 @@ fn init_steps(
         trace::adopt(fd, Side::Init);
     }
     trace::step("21 startContainer hooks, limits, Landlock, seccomp, execve");
-    if let Some(state) = &state {
-        let env: Vec<String> = env.iter().map(|variable| variable.to_string_lossy().into_owned()).collect();
+    let mut filtered = early.is_some();
+    let hooked = state.filter(|_| !plan.hooks.start_container.is_empty());
+    if let Some(state) = &hooked {
+        // These programs come from the image: they are held to the limits of the one that they prepare.
+        steps::process::set_rlimits(0, &process.rlimits)?;
+        if process.no_new_privileges {
+            steps::process::no_new_privileges()?;
+        }
+        if let Some(filter) = plan.seccomp.as_ref().filter(|filter| !filtered && filter.recorder.is_none()) {
+            // The profile must allow what running a hook takes, and what is left behind it.
+            steps::process::check_directory(&process.cwd)?;
+            steps::process::cloexec_all()?;
+            landlock.take().map_or(Ok(()), steps::landlock::restrict)?;
+            steps::seccomp::load(filter)?;
+            filtered = true;
+        }
         let json = state.to_json(Status::Created);
         hooks::run_all("startContainer", &plan.hooks.start_container, &json, Some(&env), &output)?;
     }
     match steps::process::check_directory(&process.cwd) {
         // The filter denies getcwd: it was asked, as late as could be, before that came into force.
-        Err(error) if early.is_some() && (error.is(Errno::PERM) || error.is(Errno::NOSYS)) => {}
+        Err(error) if filtered && (error.is(Errno::PERM) || error.is(Errno::NOSYS)) => {}
         checked => checked?,
     }
     let argv: Vec<_> = process.args.iter().map(AsRef::as_ref).collect();
     let envp: Vec<_> = env.iter().map(AsRef::as_ref).collect();
     trace::close(false);
+    who.leaving();
     steps::process::default_signals()?;
-    if early.is_none() {
+    if !filtered {
         steps::process::cloexec_all()?;
     }
     steps::process::keep(plan.preserve_fds)?;
-    steps::process::set_rlimits(0, &process.rlimits)?;
+    if hooked.is_none() {
+        steps::process::set_rlimits(0, &process.rlimits)?;
+    }
     if let Some(rules) = landlock {
         steps::process::no_new_privileges()?;
         steps::landlock::restrict(rules)?;
@@ -561,7 +618,7 @@ fn init_steps(
     }
     match &plan.seccomp {
         None if process.no_new_privileges => steps::process::no_new_privileges()?,
-        Some(filter) if !filter.loads_early(process.no_new_privileges) => {
+        Some(filter) if !filtered => {
             steps::process::no_new_privileges()?;
             // After this line only execve and plain memory writes follow: the profile needs to allow nothing else.
             steps::process::unblock_signals()?;
@@ -598,31 +655,29 @@ fn close_all_but(
 }
 
 /// init comes to life, in its v2 cgroup where the kernel allows that (the second answer).
-fn clone_init(plan: &Plan, joins: &[Opened<'_>], cgroup: Option<BorrowedFd<'_>>) -> Result<(Cloned, bool)> {
-    match plan.namespaces.spawn {
-        Spawn::ThroughUserns => spawn_through_userns(plan, joins).map(|cloned| (cloned, false)),
-        Spawn::Straight => spawn(plan.namespaces.clone, cgroup, "clone init"),
+fn clone_init(prepared: &Prepared, joins: &[Opened<'_>], cgroup: Option<BorrowedFd<'_>>) -> Result<(Cloned, bool)> {
+    if joins.iter().any(|opened| opened.by_hop) {
+        return clone_through_hop(prepared, joins, cgroup);
     }
+    spawn(prepared.plan.namespaces.clone, cgroup, "clone init")
 }
 
-/// The exception to "one clone": a hop joins the user namespace, makes the pid namespace there, and clones init as its
-/// own sibling (CLONE_PARENT). It says init's number through a pipe and ends.
-fn spawn_through_userns(plan: &Plan, joins: &[Opened<'_>]) -> Result<Cloned> {
+/// The exception to "one clone": a hop joins what init is cloned in, and clones init as its own sibling (CLONE_PARENT). It
+/// says init's number through a pipe and ends. setup never goes in: there is no way back without privilege over what it
+/// came from, and hooks would run there.
+fn clone_through_hop(
+    prepared: &Prepared,
+    joins: &[Opened<'_>],
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<(Cloned, bool)> {
     let (ours, hops) = pair()?;
-    let hop =
-        clone3(0, None, libc::SIGCHLD).err_at(Step::Spawn, "clone3", || "clone the hop into the user namespace")?;
+    let hop = clone3(0, None, libc::SIGCHLD).err_at(Step::Spawn, "clone3", || "clone the hop into the namespaces")?;
     let Cloned::Parent { pidfd: hop_fd, .. } = hop else {
         drop(ours);
-        let result = (|| {
-            let user = joins.iter().find(|opened| opened.join.kind == Kind::User).expect("a user namespace is joined");
-            steps::namespaces::join(user)?;
-            steps::namespaces::unshare(plan.namespaces.clone & Kind::Pid.flag())?;
-            clone3(libc::CLONE_PARENT as u64, None, 0).err_at(Step::Spawn, "clone3", || "clone init")
-        })();
-        match result {
-            Ok(Cloned::Child) => return Ok(Cloned::Child),
-            Ok(Cloned::Parent { pid, pidfd }) => {
-                let _ = hops.send(&Sync::Mapped(pid), &[pidfd.as_fd()]);
+        match hop_steps(prepared, joins, cgroup) {
+            Ok((Cloned::Child, cloned_into)) => return Ok((Cloned::Child, cloned_into)),
+            Ok((Cloned::Parent { pid, pidfd }, cloned_into)) => {
+                let _ = hops.send(&Sync::Cloned(pid, cloned_into), &[pidfd.as_fd()]);
                 exit_now(0)
             }
             Err(error) => {
@@ -635,9 +690,30 @@ fn spawn_through_userns(plan: &Plan, joins: &[Opened<'_>]) -> Result<Cloned> {
     let answer = ours.recv();
     let _ = waitid(WaitId::PidFd(hop_fd.as_fd()), WaitIdOptions::EXITED);
     match answer? {
-        Some((Sync::Mapped(pid), mut fds)) if !fds.is_empty() => Ok(Cloned::Parent { pid, pidfd: fds.remove(0) }),
-        _ => Err(Error::host(Step::Spawn, "clone init: the hop into the user namespace died")),
+        Some((Sync::Cloned(pid, cloned_into), mut fds)) if !fds.is_empty() => {
+            Ok((Cloned::Parent { pid, pidfd: fds.remove(0) }, cloned_into))
+        }
+        _ => Err(Error::host(Step::Spawn, "clone init: the hop into the namespaces died")),
     }
+}
+
+/// The hop, up to the clone: in init it goes on from there.
+fn hop_steps(prepared: &Prepared, joins: &[Opened<'_>], cgroup: Option<BorrowedFd<'_>>) -> Result<(Cloned, bool)> {
+    let namespaces = &prepared.plan.namespaces;
+    let (mut flags, mut offsets) = (namespaces.clone, None);
+    if namespaces.spawn == Spawn::ThroughUserns {
+        offsets = TimeOffsets::open(namespaces)?;
+        set_oom_score_adj(prepared, rustix::process::getpid().as_raw_nonzero().get())?;
+    }
+    steps::process::not_dumpable()?;
+    steps::namespaces::join_for_clone(joins)?;
+    // ── Here: not dumpable any more, and so will init be from its first instruction on.
+    if namespaces.spawn == Spawn::ThroughUserns {
+        steps::namespaces::unshare(flags)?;
+        flags = 0;
+    }
+    offsets.map_or(Ok(()), TimeOffsets::write)?;
+    spawn(flags | libc::CLONE_PARENT as u64, cgroup, "clone init")
 }
 
 /// What has to be opened while the host's files can be seen, and before init's mount namespace is made.
@@ -646,30 +722,39 @@ struct HostFiles {
 }
 
 impl HostFiles {
-    fn open(plan: &Plan) -> Result<HostFiles> {
-        let exe = steps::exe::open_view()?;
+    /// With the view's mount, which setup alone keeps.
+    fn open(plan: &Plan) -> Result<(HostFiles, Option<OwnedFd>)> {
+        let (exe, mount) = steps::exe::open_view()?;
         if plan.namespaces.makes(Kind::Pid) {
-            return Ok(HostFiles { exe });
+            return Ok((HostFiles { exe }, mount));
         }
         // Others are in that pid namespace already: they could open init's executable in its first moments.
-        Ok(HostFiles { exe: steps::exe::protect_early(exe)? })
+        drop(mount);
+        Ok((HostFiles { exe: steps::exe::protect_early(exe)? }, None))
     }
 }
 
 /// What a parent may set on init that init, in a user namespace or with its program's capabilities, may not.
-fn attributes_by_pid(prepared: &Prepared, pid: i32) -> Result<()> {
+fn attributes_by_pid(prepared: &Prepared, pid: i32, mapped: bool) -> Result<()> {
     let process = &prepared.plan.process;
-    if let Some(value) = process.oom_score_adj
-        && !steps::process::set_oom_score_adj(pid, value, prepared.forgiving)?
-    {
-        crate::log::warn("config.json: /process/oomScoreAdj: not lowered, since hull may not (rootless)");
+    if prepared.plan.namespaces.spawn == Spawn::Straight {
+        set_oom_score_adj(prepared, pid)?;
     }
     if let Some(priority) = process.io_priority {
         steps::process::set_io_priority(pid, priority)?;
     }
     // init waits for Mapped, or it does this itself: another user's limits could not be read.
-    if prepared.plan.sync.mapped {
+    if mapped {
         steps::process::raise_rlimits(pid, &process.rlimits)?;
+    }
+    Ok(())
+}
+
+fn set_oom_score_adj(prepared: &Prepared, pid: i32) -> Result<()> {
+    if let Some(value) = prepared.plan.process.oom_score_adj
+        && !steps::process::set_oom_score_adj(pid, value, prepared.forgiving)?
+    {
+        crate::log::debug("config.json: /process/oomScoreAdj: not lowered, since hull may not (rootless)");
     }
     Ok(())
 }
@@ -689,69 +774,101 @@ fn clone_sources(plan: &Plan, undo: &Undo<'_>, unreachable: &[Source]) -> Result
 }
 
 /// The state that hooks in init get: as setup's, with init's number on the host.
-fn init_state(plan: &Plan, host_pid: i32) -> Result<State> {
-    let mut state = State::creating(&plan.id, intent(plan))?;
-    state.init = Some(Process { pid: host_pid, start_time: 0, pidfd_inode: None });
-    Ok(state)
-}
-
-/// What the first state says.
-pub fn intent(plan: &Plan) -> Intent {
-    Intent {
-        bundle: plan.bundle.clone(),
-        rootfs: plan.rootfs.path.clone(),
-        annotations: plan.annotations.clone(),
-        cgroup: cgroup::Saved::planned(&plan.cgroup),
-        rdt: plan.intel_rdt.as_ref().map(intel_rdt::Saved::planned),
-        own_pid_namespace: plan.namespaces.own(Kind::Pid),
-        host_mounts: !plan.namespaces.own(Kind::Mount),
-        late_hooks: !(plan.hooks.poststart.is_empty() && plan.hooks.poststop.is_empty()),
-        no_program: plan.process.args.is_empty(),
-        no_new_keyring: plan.no_new_keyring,
-        userns_self: plan.userns_self,
-    }
+fn init_state(plan: &Plan, host_pid: i32) -> State {
+    let init = Process { pid: host_pid, start_time: 0, pidfd_inode: None };
+    State { init: Some(init), ..State::creating_by(init, &plan.id, Intent::of(plan)) }
 }
 
 /// What `start` hands to init.
 struct Start {
-    outcome: SharedPage,
+    outcome: Outcome,
     trace: Option<OwnedFd>,
     /// Close-on-exec: its end tells `start` that the execve is done, one way or the other.
     connection: OwnedFd,
 }
 
+/// So many connections may say nothing; with one more the first of them is dropped. Silence keeps no `start` waiting.
+const SILENT: usize = 8;
+
 /// Waits for `start`.
-fn wait_for_start(listener: &OwnedFd) -> Result<Start> {
+fn wait_for_start(listener: &OwnedFd, key: &str) -> Result<Start> {
     use rustix::event::{PollFd, PollFlags, poll};
+    let mut silent: Vec<OwnedFd> = Vec::new();
     loop {
-        let mut fds = [PollFd::new(listener, PollFlags::IN)];
+        let mut fds: Vec<_> =
+            std::iter::once(listener).chain(&silent).map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         match poll(&mut fds, None) {
             Ok(_) => {}
             Err(Errno::INTR) => continue,
             Err(errno) => return Err(Error::call(Step::Sync, "poll", errno, "wait for start")),
         }
-        let connection = match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
-            Ok(connection) => connection,
-            Err(Errno::INTR | Errno::AGAIN | Errno::CONNABORTED) => continue,
+        drop(fds);
+        match accept(listener) {
+            Ok(connection) => {
+                if silent.len() == SILENT {
+                    silent.remove(0);
+                }
+                silent.push(connection);
+            }
+            Err(Errno::INTR | Errno::AGAIN | Errno::CONNABORTED) => {}
             Err(errno) => return Err(Error::call(Step::Sync, "accept4", errno, "wait for start")),
-        };
-        let (mut fds, mut byte) = (Vec::new(), [0u8; 8]);
-        let outcome = recv_packet(connection.as_fd(), &mut byte, &mut fds).and_then(|_| {
-            // A start that died before it said anything is no start.
-            let Some(page) = fds.first() else { return Ok(None) };
-            SharedPage::map(page.as_fd()).err_at(Step::Sync, "mmap", || "share a page with start").map(Some)
-        });
-        match outcome {
-            // A start that gave up while this process was stopped is none either.
-            Ok(Some(outcome)) if outcome.claim() => {
-                return Ok(Start { outcome, trace: fds.drain(1..).next(), connection });
+        }
+        let mut still_silent = Vec::new();
+        for connection in silent {
+            match hear(connection.as_fd(), key)? {
+                Heard::Nothing => still_silent.push(connection),
+                Heard::Start(outcome, trace) => return Ok(Start { outcome, trace, connection }),
+                Heard::NoStart => {}
             }
-            Ok(_) => {}
-            Err(error) => {
-                // Without a page the connection itself says it.
-                let _ = send_packet(connection.as_fd(), &sync::packed(&error, start::LAST_WORDS), &[]);
-                return Err(error);
-            }
+        }
+        silent = still_silent;
+    }
+}
+
+/// accept4(2), or where that is refused accept(2): nothing is executed and nobody else clones in between.
+fn accept(listener: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    match rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let connection = rustix::net::accept(listener)?;
+            rustix::io::fcntl_setfd(&connection, rustix::io::FdFlags::CLOEXEC)?;
+            rustix::fs::fcntl_setfl(&connection, rustix::fs::OFlags::NONBLOCK)?;
+            Ok(connection)
+        }
+        result => result,
+    }
+}
+
+/// What a connection has said so far.
+enum Heard {
+    Nothing,
+    Start(Outcome, Option<OwnedFd>),
+    NoStart,
+}
+
+/// Reads, without waiting, what came over a connection. Nothing that is wrong with it is init's end.
+fn hear(connection: BorrowedFd<'_>, key: &str) -> Result<Heard> {
+    let (mut fds, mut said) = (Vec::new(), [0u8; 64]);
+    let length = match recv_packet(connection, &mut said, &mut fds) {
+        Err(error) if error.is(Errno::AGAIN) => return Ok(Heard::Nothing),
+        Err(_) => return Ok(Heard::NoStart),
+        Ok(length) => length,
+    };
+    let mut fds = fds.into_iter();
+    // A start that died before it said anything is no start.
+    let Some(page) = fds.next() else { return Ok(Heard::NoStart) };
+    let page = if said[..length] == *key.as_bytes() {
+        Outcome::of(page).err_at(Step::Sync, "mmap", || "share a page with start")
+    } else {
+        Err(Error::status("init starts for who may read the container's state.json only"))
+    };
+    match page {
+        // A start that gave up while this process was stopped is none either.
+        Ok(page) if page.claim() => Ok(Heard::Start(page, fds.next())),
+        Ok(_) => Ok(Heard::NoStart),
+        Err(error) => {
+            // Without a page the connection itself says it.
+            let _ = send_packet(connection, &sync::packed(&error, start::LAST_WORDS), &[]);
+            Ok(Heard::NoStart)
         }
     }
 }
@@ -765,6 +882,8 @@ fn start_socket(dir: &StateDir) -> Result<OwnedFd> {
         "socket",
         subject,
     )?;
+    // The file gets the mode that the socket has before it is bound.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).err_at(Step::State, "fchmod", subject)?;
     let address = SocketAddrUnix::new(dir.socket_path()).err_at(Step::State, "bind", subject)?;
     rustix::net::bind(&socket, &address).err_at(Step::State, "bind", subject)?;
     rustix::net::listen(&socket, 8).err_at(Step::State, "listen", subject)?;
@@ -774,7 +893,24 @@ fn start_socket(dir: &StateDir) -> Result<OwnedFd> {
 /// Descriptors that a socket-activated caller passes on count only if they are meant for this process.
 fn listen_fds() -> u32 {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
-    if number("LISTEN_PID") == Some(std::process::id()) { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
+    match number("LISTEN_PID") == Some(std::process::id()) {
+        // A number that is too large is not left out: it asks for descriptors that are not there, and create says so.
+        true => number("LISTEN_FDS").unwrap_or(0).min(MAX_PRESERVED_FDS),
+        false => 0,
+    }
+}
+
+/// Hooks and agents get the bundle's path as JSON, whose text could only name another directory.
+fn check_bundle(plan: &Plan, bundle: &Path) -> Result<()> {
+    let hooks = &plan.hooks;
+    let all = [&hooks.prestart, &hooks.create_runtime, &hooks.create_container, &hooks.start_container];
+    let told = all.into_iter().chain([&hooks.poststart, &hooks.poststop]).any(|hooks| !hooks.is_empty())
+        || plan.seccomp.as_ref().is_some_and(|filter| filter.notify.is_some());
+    if told && bundle.to_str().is_none() {
+        let problem = format!("the bundle's path {bundle:?} is no UTF-8");
+        return Err(Error::usage(problem).hint("hooks and seccomp agents get it as JSON, which has no such text"));
+    }
+    Ok(())
 }
 
 /// The root file system must be a directory: told before anything is touched, in the words of the config.

@@ -8,19 +8,19 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::Globals;
-use super::create::intent;
 use super::process;
-use super::state::{Stage, State, StateDir, Status, passes};
+use super::state::{Intent, Stage, State, StateDir, Status, passes};
+use crate::bytes;
 use crate::cgroup::Handle;
-use crate::error::{ErrAt, Error, Result, Step};
+use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::host::HostFacts;
 use crate::plan::hooks::Hooks;
 use crate::plan::{Options, Plan};
 use crate::spec::load;
 use crate::steps::hooks;
 use crate::steps::intel_rdt::Saved;
+use crate::steps::process::cloexec_all;
 use crate::steps::rootfs::detach_from_host;
-use crate::steps::tree::stage::unescape;
 
 /// How long a killed init may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,7 +76,7 @@ fn from_config(globals: &Globals, dir: &StateDir, id: &str) -> Result<Option<Sta
         ..Options::default()
     };
     let plan = Plan::new(&spec, &facts, &options)?;
-    let mut state = State::creating(id, intent(&plan))?;
+    let mut state = State::creating(id, Intent::of(&plan))?;
     // The bundle is not known, and a root may lie in it: what was mounted on the host stays.
     state.host_mounts = false;
     let cgroup = Handle::open(&state.cgroup)?;
@@ -111,6 +111,8 @@ pub fn remove(dir: &StateDir, state: &State, force: bool) -> Result<()> {
     if let Some(hooks) = &hooks {
         // Hooks that have run cannot be written down: so they run only when the rest will work.
         dir.remove_socket().map_err(gone)?;
+        // Whoever called `delete` may have left some open.
+        cloexec_all()?;
         run_poststop(hooks, state);
     }
     dir.remove().map_err(gone)
@@ -118,20 +120,21 @@ pub fn remove(dir: &StateDir, state: &State, force: bool) -> Result<()> {
 
 fn kill_init(state: &State) -> Result<()> {
     let Some(init) = state.init else { return Ok(()) };
-    let Some(pidfd) = init.open()? else { return Ok(()) };
-    match crate::sys::signal::pidfd_send(pidfd.as_fd(), libc::SIGKILL) {
+    let Some(init) = init.hold()? else { return Ok(()) };
+    match crate::sys::signal::pidfd_send(init.handle().as_fd(), libc::SIGKILL) {
         Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
-            return Err(e).err_at(Step::Kill, "pidfd_send_signal", || format!("kill init, process {}", init.pid));
+            return Err(e).err_at(Step::Kill, "pidfd_send_signal", || format!("kill init, process {}", init.pid()));
         }
         _ => {}
     }
     crate::cgroup::thaw_to_die(&state.cgroup);
-    let ended = hooks::wait_end(&pidfd, PATIENCE).err_at(Step::Kill, "poll", || "wait for init's end")?;
+    let ended = hooks::wait_end(init.handle(), PATIENCE).err_at(Step::Kill, "poll", || "wait for init's end")?;
     if ended {
         return Ok(());
     }
-    let what = format!("init, process {}, does not end {} s after SIGKILL", init.pid, PATIENCE.as_secs());
-    Err(Error::host(Step::Kill, what).hint(match unreaped(init.pid) {
+    let what = format!("init, process {}, does not end {} s after SIGKILL", init.pid(), PATIENCE.as_secs());
+    let Some(zombies) = init.look(|pid| Ok(unreaped(pid)))? else { return Ok(()) };
+    Err(Error::host(Step::Kill, what).hint(match zombies {
         zombies if zombies.is_empty() => "it hangs in the kernel; try again later".to_owned(),
         zombies => format!("the kernel waits until {} by its parent", zombies.join(", ")),
     }))
@@ -147,7 +150,7 @@ fn unreaped(init: i32) -> Vec<String> {
         .filter(|&pid| pid != init && namespace(pid).is_some_and(|other| other == own))
         .filter_map(|pid| {
             let parent = process::parent_of_zombie(pid)?;
-            let name = std::fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
+            let name = bytes::text(format!("/proc/{parent}/comm")).unwrap_or_default();
             Some(format!("process {pid}, a child of {parent} ({}), is reaped", name.trim_end()))
         })
         .collect()
@@ -155,20 +158,11 @@ fn unreaped(init: i32) -> Vec<String> {
 
 /// A container without a mount namespace left its mounts on the host; the last one goes first.
 fn unmount_beneath(rootfs: &Path) -> Result<()> {
-    let table =
-        std::fs::read_to_string("/proc/self/mountinfo").err_at(Step::Mount, "open", || "read /proc/self/mountinfo")?;
-    let prefix = rootfs.to_string_lossy();
-    let points: Vec<String> = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4).map(unescape))
-        .filter(|point| point.strip_prefix(&*prefix).is_some_and(|rest| rest.starts_with('/')))
-        .collect();
-    for point in points.iter().rev() {
-        unmount(point.as_str(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).err_at(
-            Step::Mount,
-            "umount2",
-            || format!("unmount {point}"),
-        )?;
+    let table = std::fs::read("/proc/self/mountinfo").err_at(Step::Mount, "open", || "read /proc/self/mountinfo")?;
+    let points: Vec<_> = bytes::mounts(&table).map(|mount| mount.at()).collect();
+    for point in points.iter().rev().filter(|point| *point != rootfs && point.starts_with(rootfs)) {
+        unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+            .err_at(Step::Mount, "umount2", || format!("unmount {}", show(point)))?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::FileType;
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -42,12 +42,9 @@ pub fn connect(path: &Path, what: &str) -> Result<OwnedFd> {
     // By the directory's descriptor, since a path of an engine's may be longer than an address has room for.
     let (parent, name) =
         (path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")), path.file_name());
-    let directory = rustix::fs::open(
-        parent,
-        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .err_at(Step::Console, "open", subject)?;
+    let directory =
+        rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, rustix::fs::Mode::empty())
+            .err_at(Step::Console, "open", subject)?;
     let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name.unwrap_or_default());
     let address = SocketAddrUnix::new(short).err_at(Step::Console, "connect", subject)?;
     rustix::net::connect(&socket, &address).err_at(Step::Console, "connect", subject)?;
@@ -57,7 +54,7 @@ pub fn connect(path: &Path, what: &str) -> Result<OwnedFd> {
 /// How long whoever listens may leave a message unread.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Sends a message over an engine's stream socket, the descriptors with its first byte. A listener that does not read is
+/// Sends a message over a socket of an engine's or a service manager's, the descriptors with its first byte. A listener that does not read is
 /// an error when its time is over.
 pub fn send_whole(socket: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
@@ -94,13 +91,15 @@ pub fn send_pidfd(path: &Path, name: &str, pidfd: &OwnedFd) -> Result<()> {
 }
 
 /// Puts the pid file in place by rename: a reader sees a whole number or no file. No newline, as go-runc wants it.
+///
+/// Others may write to the directory too (/tmp): until then it has a name that nobody can guess, and what is there by that name
+/// already, a link perhaps, is not touched.
 pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let subject = || format!("write the pid file {}", show(path));
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = std::fs::write(&temporary, pid.to_string()).err_at(Step::State, "write", subject);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let temporary = path.with_file_name(format!(".hull-{}", super::state::random()?));
+    let file = rustix::fs::open(&temporary, flags, crate::sys::umask::file()).err_at(Step::State, "open", subject)?;
+    let written = crate::log::write_all(file.as_fd(), pid.to_string().as_bytes()).err_at(Step::State, "write", subject);
     written.and_then(|()| std::fs::rename(&temporary, path).err_at(Step::State, "rename", subject)).inspect_err(|_| {
         // Also what a full disk has left of it.
         let _ = std::fs::remove_file(&temporary);

@@ -9,8 +9,8 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::Globals;
-use super::process::Process;
-use super::state::{State, StateDir, Status};
+use super::process::Held;
+use super::state::{StateDir, Status};
 use crate::cgroup::Handle;
 use crate::cgroup::stats::Stats;
 use crate::cgroup::stats::rdt::{self, Rdt};
@@ -61,17 +61,19 @@ pub enum Event {
 /// A container whose numbers are read again and again.
 #[derive(Debug)]
 pub struct Source {
-    init: Process,
+    init: Held,
     cgroup: Handle,
     rdt_group: Option<String>,
 }
 
 impl Source {
-    fn open(dir: &StateDir, state: &State) -> Result<Option<Source>> {
-        let status = state.status()?;
+    /// None while nothing of it runs.
+    fn open(dir: &StateDir) -> Result<Option<Source>> {
+        let Some((state, status)) = dir.look()? else { return Ok(None) };
         let Some(init) = state.init.filter(|_| !matches!(status, Status::Stopped | Status::Creating)) else {
             return Ok(None);
         };
+        let Some(init) = init.hold()? else { return Ok(None) };
         // Without resctrl the config is not worth reading again.
         let rdt_group = Path::new(RESCTRL).join("schemata").exists().then(|| rdt_group(dir, &state.id)).flatten();
         Ok(Some(Source { init, cgroup: Handle::open(&state.cgroup)?, rdt_group }))
@@ -79,7 +81,8 @@ impl Source {
 
     /// Reads the numbers.
     pub fn read(&self) -> Usage {
-        let table = std::fs::read_to_string(format!("/proc/{}/net/dev", self.init.pid)).unwrap_or_default();
+        let table = self.init.look(|pid| Ok(crate::bytes::text(format!("/proc/{pid}/net/dev")).unwrap_or_default()));
+        let table = table.ok().flatten().unwrap_or_default();
         Usage {
             stats: self.cgroup.stats(),
             intel_rdt: self.rdt_group.as_deref().map(|group| rdt::read(Path::new(RESCTRL), group)).unwrap_or_default(),
@@ -124,7 +127,7 @@ pub fn once(globals: &Globals, id: &str) -> Result<Usage> {
 
 fn source(dir: &StateDir, id: &str) -> Result<Source> {
     let not_running = || Error::status(format!("container with id {id} is not running"));
-    Source::open(dir, &dir.load()?.ok_or_else(not_running)?)?.ok_or_else(not_running)
+    Source::open(dir)?.ok_or_else(not_running)
 }
 
 /// Says the numbers at each interval and every notice of no memory, until the container ends or nobody reads `out`.
@@ -136,11 +139,11 @@ pub fn follow(
     say: &mut dyn FnMut(Event) -> Result<()>,
 ) -> Result<()> {
     let source = source(&StateDir::open(&globals.root, id)?, id)?;
-    let Some(pidfd) = source.init.open()? else { return Ok(()) };
+    let pidfd = source.init.handle();
     let mut oom = source.cgroup.watch_oom()?;
     let mut next = Instant::now() + interval;
     loop {
-        let (init, timeout) = hooks::in_poll(&pidfd, Some(next.saturating_duration_since(Instant::now())));
+        let (init, timeout) = hooks::in_poll(pidfd, Some(next.saturating_duration_since(Instant::now())));
         let mut fds = vec![init, PollFd::from_borrowed_fd(out, PollFlags::empty())];
         fds.extend(oom.iter().map(|oom| oom.poll_fd()));
         match poll(&mut fds, timeout.as_ref()) {
@@ -148,7 +151,7 @@ pub fn follow(
             Err(errno) => return Err(Error::call(Step::Sync, "poll", errno, "wait for events")),
         }
         let mut ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        ready[0] = hooks::says_end(&pidfd, &fds[0]);
+        ready[0] = hooks::says_end(pidfd, &fds[0]);
         drop(fds);
         // Before the end: the notice may be about init itself.
         if let Some(oom) = oom.as_mut().filter(|_| ready[0] || ready[2])
@@ -171,10 +174,7 @@ pub fn running(globals: &Globals, ids: &[String]) -> Result<Vec<(String, Source)
     let all = if ids.is_empty() { super::state::ids(&globals.root)? } else { ids.to_vec() };
     let mut running = Vec::new();
     for id in all {
-        let found = StateDir::open(&globals.root, &id).and_then(|dir| match dir.load()? {
-            Some(state) => Source::open(&dir, &state),
-            None => Ok(None),
-        });
+        let found = StateDir::open(&globals.root, &id).and_then(|dir| Source::open(&dir));
         match found {
             Ok(Some(source)) => running.push((id, source)),
             Ok(None) if ids.is_empty() => {}

@@ -6,7 +6,8 @@
 //!   1 state, init's pidfd, plan; sockets, signals
 //!   2 cgroup: open; what the joiner inherits: first CPUs, oom_score_adj
 //!   3 run from a read-only view, not dumpable; join the pid namespace, without privilege the user namespace too
-//!   4 spawn: clone3(INTO_CGROUP, PIDFD) ────────────────┐
+//!   4 spawn: clone3(INTO_CGROUP, PIDFD), without a user
+//!     namespace through a hop that does 7 and sheds ────┐
 //!   5 join cgroup if 4 could not; scheduler, io priority, raised limits by pid
 //!   6 ── Sync::Mapped (if 5 did anything) ────────────► 7 join the rest: user, mount, network, ...; become root there
 //!                                                         8 label, terminal, stdio owner, bounding set, user, final caps
@@ -18,23 +19,25 @@
 //!  14 pid file, pidfd; in the foreground wait for the end
 //! ```
 //!
-//! The joiner is in the container's pid namespace from its first instruction on, so setup is already what must be seen of
-//! it: not dumpable, and run from a view that nothing can write to. A paused container gives no answer: with
+//! The joiner is in the container's pid namespace from its first instruction on, so what it is cloned from is already what
+//! may be seen of it: not dumpable, and run from a view that nothing can write to; where that does not shield it, for want of
+//! a user namespace, inside of the container, without setup's capabilities and descriptors. A paused container gives no answer: with
 //! --ignore-paused the joiner is left in it, and runs when it is resumed.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
+use super::death;
 use super::foreground::{Foreground, Stdio};
-use super::process::{Process, closed_by_execve, has_executed};
+use super::process::{Held, Process, closed_by_execve, is_stopped};
 use super::state::{State, StateDir, Status};
 use super::sync::{self, Channel, Sync, pair};
-use super::{ExecOptions, Globals, engine, spawn, waitpoint};
+use super::{ExecOptions, Globals, engine, journal, spawn, waitpoint};
 use crate::cgroup::{self, Handle, Places};
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::host::HostFacts;
@@ -45,13 +48,16 @@ use crate::spec::load;
 use crate::steps::exe::View;
 use crate::steps::process::OomScore;
 use crate::steps::{self, hooks, procfs::ProcFs};
-use crate::sys::clone::{Cloned, execve, exit_now};
+use crate::sys::clone::{Cloned, clone3, execve, exit_now};
 use crate::sys::shared::SharedPage;
 use crate::trace::{self, Side};
 
+/// So many looks in a row, one each second, may find the joining process stopped by a signal.
+const STOPPED: u32 = 10;
+
 /// Runs a program in a container; in the foreground waits for it and gives its exit status.
 pub fn exec(globals: &Globals, options: &ExecOptions) -> Result<i32> {
-    let result = prepare(globals, options).and_then(|prepared| setup(&prepared, options));
+    let result = prepare(globals, options).and_then(|(prepared, init)| setup(&prepared, init, globals, options));
     trace::close(true);
     result.map_err(|error| steps::exe::again_from_copy(error, options.asked.preserve_fds))
 }
@@ -60,42 +66,48 @@ pub fn exec(globals: &Globals, options: &ExecOptions) -> Result<i32> {
 struct Prepared {
     state: State,
     init: Process,
-    pidfd: OwnedFd,
     plan: Exec,
     last_cap: u32,
     /// init runs its program already.
     executed: bool,
     frozen: bool,
     forgiving: bool,
+    /// Who is in the container's pid namespace may have CAP_SYS_PTRACE.
+    may_trace: bool,
 }
 
-/// Looks at the container and makes the plan.
-fn prepare(globals: &Globals, options: &ExecOptions) -> Result<Prepared> {
+/// Looks at the container and makes the plan; gives init, held, beside it.
+fn prepare(globals: &Globals, options: &ExecOptions) -> Result<(Prepared, Held)> {
     if let Some(path) = &globals.trace {
         trace::open(path, Side::Setup)?;
     }
     trace::step("1 read the state and the copy of config.json, make the plan");
     // What the caller left open stays out of the container.
     steps::process::check_preserved(options.asked.preserve_fds)?;
-    crate::sys::process::cloexec_from(3).err_at(
+    crate::sys::descriptors::cloexec_from(3).err_at(
         Step::Process,
         "close_range",
         || "keep the caller's descriptors out of the container",
     )?;
     let dir = StateDir::open(&globals.root, &options.id)?;
-    let state = dir.load()?.ok_or_else(|| refused(Status::Creating))?;
-    let status = state.status()?;
+    let (state, status) = dir.look()?.ok_or_else(|| refused(Status::Creating))?;
     match status {
         Status::Created | Status::Running => {}
         Status::Paused if options.ignore_paused => {}
         status => return Err(refused(status)),
     }
     let init = state.init.ok_or_else(|| Error::bug(Step::State, "a created container without an init"))?;
-    let pidfd = init.open()?.ok_or_else(|| refused(Status::Stopped))?;
+    let held = init.hold()?.ok_or_else(|| refused(Status::Stopped))?;
 
     let text = dir.load_config()?;
+    if options.process.as_ref().is_some_and(|path| !path.is_file()) {
+        // What a pipe gives can be read once.
+        steps::exe::check_early()?;
+    }
     let file = match &options.process {
-        Some(path) => Some((path.display().to_string(), load::read(path).map_err(|e| Error { hint: None, ..e })?)),
+        Some(path) => {
+            Some((path.display().to_string(), load::read_given(path).map_err(|e| Error { hint: None, ..e })?))
+        }
         None => None,
     };
     let (mut spec, _) = load::parse(&text)?;
@@ -103,6 +115,14 @@ fn prepare(globals: &Globals, options: &ExecOptions) -> Result<Prepared> {
         spec = crate::plan::idmap::with_own_namespace(&spec, &HostFacts::of_process(&spec)?)?;
     }
     let container = spec.process.take().unwrap_or_default();
+    let traces = |process: &crate::spec::Process<'_>| {
+        process.capabilities.as_ref().is_none_or(|sets| {
+            [&sets.bounding, &sets.permitted, &sets.inheritable]
+                .into_iter()
+                .any(|set| set.iter().any(|name| name.eq_ignore_ascii_case("CAP_SYS_PTRACE")))
+        })
+    };
+    let mut may_trace = traces(&container);
     spec.process = Some(match &file {
         None => from_options(&container, &options.asked)?,
         Some((name, text)) => {
@@ -111,26 +131,35 @@ fn prepare(globals: &Globals, options: &ExecOptions) -> Result<Prepared> {
             from_file(&container, process)
         }
     });
+    may_trace |= spec.process.as_ref().is_some_and(traces);
     let facts = HostFacts::of_process(&spec)?;
     let own_user = spec.linux.iter().flat_map(|linux| &linux.namespaces).any(|n| n.kind.as_deref() == Some("user"));
     let container = Container {
         id: &options.id,
-        setgroups: !own_user || steps::namespaces::setgroups_allowed(init.pid)?,
+        setgroups: !own_user || look(&held, steps::namespaces::setgroups_allowed)?,
         frozen: status == Status::Paused,
         no_new_keyring: state.no_new_keyring,
     };
     let plan = Exec::new(&spec, file.as_ref().map(|(name, _)| name.as_str()), &facts, container, &options.asked)?;
-    plan.notes.iter().for_each(crate::log::warn);
-    Ok(Prepared {
+    crate::log::warn_all(&plan.notes);
+    plan.asides.iter().for_each(crate::log::debug);
+    let plan_by_path = plan.by_path;
+    let prepared = Prepared {
         init,
-        pidfd,
         plan,
         last_cap: facts.last_cap,
-        executed: status != Status::Created && has_executed(init.pid)? != Some(false),
+        executed: status != Status::Created && held.has_executed()? != Some(false),
         frozen: status == Status::Paused,
+        may_trace: may_trace || plan_by_path & Kind::Pid.flag() != 0,
         forgiving: globals.rootless.unwrap_or_else(|| facts.rootless()),
         state,
-    })
+    };
+    Ok((prepared, held))
+}
+
+/// What init's number alone leads to; a container that has stopped when it is no more init's.
+fn look<T>(init: &Held, look: impl FnOnce(i32) -> Result<T>) -> Result<T> {
+    init.look(look)?.ok_or_else(|| refused(Status::Stopped))
 }
 
 /// The words of runc, and for engines those that they match.
@@ -144,7 +173,7 @@ fn refused(status: Status) -> Error {
 
 /// The left column. Here: the caller's privilege and the host's namespaces; from 3 on new children are the container's,
 /// and without privilege setup itself is in its user namespace, with the host's files as before.
-fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
+fn setup(prepared: &Prepared, init: Held, globals: &Globals, options: &ExecOptions) -> Result<i32> {
     let plan = &prepared.plan;
 
     trace::step("1 sockets, signals");
@@ -161,7 +190,7 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
 
     trace::step("2 open the cgroup, set what is inherited");
     let cgroups = Places::open(&prepared.state.cgroup, &plan.cgroup)?;
-    let joins = Joins::open(prepared)?;
+    let joins = Joins::open(prepared, init)?;
     if let Some(cpus) = &plan.process.exec_affinity.initial {
         steps::process::set_affinity(cpus)?;
     }
@@ -169,18 +198,23 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
         plan.process.oom_score_adj.map(|value| OomScore::lend(value, prepared.forgiving)).transpose()?.flatten();
 
     trace::step("3 run from a read-only view, join the pid namespace");
-    let view = steps::exe::protect_early(steps::exe::open_view()?)?;
+    let (view, view_mount) = steps::exe::open_view()?;
+    let view = steps::exe::protect_early(view)?;
     steps::process::not_dumpable()?;
-    steps::namespaces::join_init(prepared.pidfd.as_fd(), joins.by_setup).map_err(|error| prepared.explain(error))?;
+    steps::namespaces::join_init(joins.init.handle().as_fd(), joins.by_setup)
+        .map_err(|error| prepared.explain(error))?;
     steps::process::not_dumpable()?;
 
     trace::step("4 clone the joining process");
-    let cloned = spawn::spawn(0, cgroups.clone_into(), "clone the joining process");
-    let (cloned, cloned_into) = cloned.map_err(|error| prepared.explain(error))?;
+    let mut ends = Ends { channel: joiner_channel, page, joins: Some(joins), view, stdio, hopped: None };
+    let (cloned, cloned_into, cgroup_view) = clone_joiner(prepared, &cgroups, &mut ends)?;
     let waits = cgroups.joined_by_write(cloned_into) || prepared.sets_by_pid();
     let (pid, pidfd) = match cloned {
-        Cloned::Child => joiner(prepared, Ends { channel: joiner_channel, page, joins, view, stdio, waits }),
+        Cloned::Child => joiner(prepared, ends, waits),
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    let Ends { channel: joiner_channel, page, joins: Some(joins), stdio, .. } = ends else {
+        return Err(Error::bug(Step::Spawn, "setup has lost what leads to the container"));
     };
     drop(joiner_channel);
     drop(stdio);
@@ -191,27 +225,27 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
 
     if waits {
         trace::step("5 cgroup membership, attributes by pid");
-        cgroups.join(pid, cloned_into, prepared.init.pid).map_err(|error| prepared.explain(error))?;
+        look(&joins.init, |init| cgroups.join(pid, cloned_into, init)).map_err(|error| prepared.explain(error))?;
         prepared.state.rdt.as_ref().map_or(Ok(()), |rdt| rdt.join(pid))?;
         attributes_by_pid(prepared, pid)?;
         trace::step("6 let the joining process go on");
         channel.send(&Sync::Mapped(pid), &[]).map_err(|e| channel.reason_of(e, || prepared.how_it_died(&child)))?;
     }
-    drop(cgroups);
+    drop((cgroups, cgroup_view, view_mount));
 
-    let (mut terminal, mut later) = (None, Vec::new());
+    let mut later = Vec::new();
     if plan.handover {
         trace::step("10 wait for what the joining process hands on");
         let Some((Sync::Ready, mut fds)) = prepared.recv(&channel, &child)? else {
             return Err(prepared.how_it_died(&child));
         };
-        terminal = plan.process.terminal.then(|| fds.remove(0));
+        let terminal = plan.process.terminal.then(|| fds.remove(0));
         if let (Some(path), Some(master)) = (&options.console_socket, &terminal) {
             // Only now: hull may have run itself again until here, and an engine takes one connection.
             engine::send_terminal(&engine::connect_console(path)?, master)?;
         }
-        if let (Some(foreground), Some(master)) = (&foreground, &terminal) {
-            foreground.fit(master);
+        if let (Some(foreground), Some(master)) = (&mut foreground, terminal) {
+            foreground.adopt(master)?;
         }
         if let Some(seccomp) = plan.seccomp.as_ref().filter(|filter| filter.notify.is_some()) {
             super::notify::hand_over(seccomp, &prepared.state, Status::Running, pid, &fds)?;
@@ -247,8 +281,9 @@ fn setup(prepared: &Prepared, options: &ExecOptions) -> Result<i32> {
     trace::step("15 wait for the program");
     // A program that nobody attends to must not stay: it is killed when this fails.
     let process = Process { pid, start_time: 0, pidfd_inode: None };
-    let status = foreground.attend(process, child.pidfd(), terminal)?;
+    let status = foreground.attend(process, child.pidfd())?;
     child.defuse();
+    prepared.tell_death(status, foreground.killed_by, pid, globals);
     if prepared.frozen {
         // The execve came late: its error is still the answer.
         channel.recv()?;
@@ -275,18 +310,127 @@ fn not_run(options: &ExecOptions) {
 struct Ends {
     channel: Channel,
     page: SharedPage,
-    joins: Joins,
+    /// Until it is inside.
+    joins: Option<Joins>,
     view: View,
     stdio: Stdio,
-    /// setup does something to it first.
-    waits: bool,
+    /// A hop has gone in before it, and made a null where the container has none.
+    hopped: Option<NullMade>,
+}
+
+type NullMade = bool;
+
+/// Clones the joining process, through a hop where it is not shielded from who is there; says whether it is in its v2
+/// cgroup already. What is given beside it setup closes when it has time.
+fn clone_joiner(prepared: &Prepared, cgroups: &Places, ends: &mut Ends) -> Result<(Cloned, bool, Option<OwnedFd>)> {
+    if !ends.joins.as_ref().is_some_and(|joins| joins.by_hop) {
+        let cloned = spawn::spawn(0, cgroups.clone_into(), "clone the joining process");
+        return cloned.map(|(cloned, into)| (cloned, into, None)).map_err(|error| prepared.explain(error));
+    }
+    // It is open in the joining process for a moment: no way up, and nothing to write to. Where that is refused, a write does it.
+    let view = cgroups.clone_into().and_then(|cgroup| steps::namespaces::read_only_directory(cgroup).ok());
+    let (ours, hops) = pair()?;
+    let hop = clone3(0, None, libc::SIGCHLD).err_at(Step::Spawn, "clone3", || "clone the hop into the container")?;
+    let Cloned::Parent { pidfd: hop_fd, .. } = hop else {
+        drop(ours);
+        match hop_steps(prepared, ends, &hops, view.as_ref()) {
+            Ok((Cloned::Child, cloned_into)) => return Ok((Cloned::Child, cloned_into, None)),
+            Ok((Cloned::Parent { pid, pidfd }, cloned_into)) => {
+                let _ = hops.send(&Sync::Cloned(pid, cloned_into), &[pidfd.as_fd()]);
+                exit_now(if cloned_into { CLONED_INTO } else { CLONED })
+            }
+            Err(error) => {
+                let _ = hops.send(&Sync::Failed(Box::new(error)), &[]);
+                exit_now(1)
+            }
+        }
+    };
+    drop(hops);
+    let answer = ours.recv();
+    let ended = waitid(WaitId::PidFd(hop_fd.as_fd()), WaitIdOptions::EXITED);
+    let ended = ended.ok().flatten().and_then(|status| status.exit_status());
+    let answer = answer.map_err(|error| prepared.explain(error))?;
+    let cloned_into = ended == Some(CLONED_INTO);
+    match answer {
+        // Who took the joining process in its first moments may have said this in the hop's place: but setup has no
+        // other child by now, and how the hop ended nobody else can say.
+        Some((Sync::Cloned(pid, _), mut fds))
+            if fds.len() == 1 && (cloned_into || ended == Some(CLONED)) && is_child(pid, &fds[0]) =>
+        {
+            Ok((Cloned::Parent { pid, pidfd: fds.remove(0) }, cloned_into, view))
+        }
+        _ => {
+            Err(prepared
+                .explain(Error::host(Step::Spawn, "clone the joining process: the hop into the container died")))
+        }
+    }
+}
+
+/// How the hop ends: the joining process is there, in its v2 cgroup or not.
+const CLONED_INTO: i32 = 0;
+const CLONED: i32 = 2;
+
+/// Whether both mean a child of this process.
+fn is_child(pid: i32, pidfd: &OwnedFd) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let number = rustix::process::Pid::from_raw(pid).filter(|pid| pid.as_raw_nonzero().get() > 0);
+    number.is_some_and(|pid| waitid(WaitId::Pid(pid), options).is_ok())
+        && waitid(WaitId::PidFd(pidfd.as_fd()), options).is_ok()
+}
+
+/// The hop: in the host's pid namespace, where nobody of the container sees it, it goes in and sheds what the joining process
+/// must not have when it can be seen: CAP_SYS_PTRACE of the same user namespace opens it to whoever has that, whatever
+/// it is not dumpable for. In the joining process it goes on from the clone.
+fn hop_steps(prepared: &Prepared, ends: &mut Ends, hops: &Channel, cgroup: Option<&OwnedFd>) -> Result<(Cloned, bool)> {
+    let Some(joins) = ends.joins.take() else { return Err(Error::bug(Step::Spawn, "a hop to nowhere")) };
+    steps::process::die_with_parent(true)?;
+    let also: Vec<_> = [Some(hops.as_fd()), cgroup.map(AsFd::as_fd)].into_iter().flatten().collect();
+    close_all_but(prepared, &ends.channel, &joins, &ends.view, &ends.stdio, &also)?;
+    go_in(prepared, joins, &mut ends.view)?;
+    ends.hopped = Some(steps::process::make_missing_null()?);
+    let process = &prepared.plan.process;
+    if !prepared.plan.joins(Kind::User) {
+        steps::process::raise_rlimits(0, &process.rlimits)?;
+    }
+    steps::process::drop_bounding(process.capabilities.bounding, prepared.last_cap)?;
+    let early = prepared.plan.seccomp.as_ref().filter(|filter| filter.loads_early(process.no_new_privileges));
+    let restricts =
+        early.is_some() || prepared.plan.landlock.is_some() && comes_early(early, process.no_new_privileges);
+    steps::process::shed_capabilities(process.capabilities.bounding, restricts && !process.no_new_privileges)?;
+    steps::process::not_dumpable()?;
+    // ── Here: the container's namespaces and no descriptor of the host's but what close_all_but left; what may be seen.
+    spawn::spawn(libc::CLONE_PARENT as u64, cgroup.map(AsFd::as_fd), "clone the joining process")
+}
+
+/// Step 7: into the namespaces, and what takes a /proc or a keyring of the host's to leave behind.
+fn go_in(prepared: &Prepared, joins: Joins, view: &mut View) -> Result<()> {
+    let plan = &prepared.plan;
+    // Before the mount namespace: what the container has on /proc is not to be trusted (CVE-2019-16884).
+    let proc = plan.needs_procfs().then(ProcFs::new).transpose()?;
+    if matches!(view, View::ByInit) {
+        steps::namespaces::unshare(Kind::Mount.flag())?;
+        steps::exe::protect(std::mem::replace(view, View::Safe))?;
+    }
+    joins.enter(prepared)?;
+    // setns(user) changes the credentials, which makes a process dumpable again where fs.suid_dumpable says so.
+    steps::process::not_dumpable()?;
+    if let Some((uid, gid)) = plan.root_ids.filter(|_| joins.user) {
+        steps::process::become_root(uid, gid, plan.setgroups)?;
+        steps::process::not_dumpable()?;
+    }
+    // Before the first path of the image: what may be directories of the host's must not be open then (CVE-2024-21626).
+    drop(joins);
+    if let Some(proc) = proc {
+        steps::process::set_labels(&proc, &plan.process)?;
+    }
+    plan.no_new_keyring.then_some(()).map_or_else(|| steps::process::join_keyring(&plan.id), Ok)
 }
 
 /// The right column, to its end: it becomes the program, or says why not and leaves.
-fn joiner(prepared: &Prepared, ends: Ends) -> ! {
-    let Ends { channel, page, joins, view, stdio, waits } = ends;
+fn joiner(prepared: &Prepared, ends: Ends, waits: bool) -> ! {
+    let Ends { channel, page, joins, view, stdio, hopped } = ends;
     let mut filtered = false;
-    let error = match joiner_steps(prepared, &channel, joins, view, stdio, waits, &mut filtered) {
+    let error = match joiner_steps(prepared, &channel, (joins, view, stdio, hopped), waits, &mut filtered) {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -302,43 +446,31 @@ fn joiner(prepared: &Prepared, ends: Ends) -> ! {
 fn joiner_steps(
     prepared: &Prepared,
     channel: &Channel,
-    joins: Joins,
-    view: View,
-    stdio: Stdio,
+    (joins, mut view, stdio, hopped): (Option<Joins>, View, Stdio, Option<NullMade>),
     waits: bool,
     filtered: &mut bool,
 ) -> Result<Infallible> {
     let plan = &prepared.plan;
     let process = &plan.process;
 
-    // ── Here: setup's ids and capabilities, the host's mounts; the container's pid namespace, where it can be seen.
+    // ── Here: the container's pid namespace, where it can be seen. Behind a hop what the hop has left; without one,
+    // where nobody there can look into it, setup's ids and capabilities and the host's mounts.
     trace::become_side(Side::Joiner);
     trace::step("7 wait for the cgroup and attributes");
     // In a paused container setup leaves before this line runs.
     let dies_with_setup = !prepared.frozen;
-    if dies_with_setup {
-        steps::process::die_with_parent(true)?;
+    steps::process::die_with_parent(dies_with_setup)?;
+    if let Some(joins) = &joins {
+        close_all_but(prepared, channel, joins, &view, &stdio, &[])?;
     }
-    close_all_but(prepared, channel, &joins, &view, &stdio)?;
     if waits {
         let Some((Sync::Mapped(_), _)) = channel.recv()? else { return Err(sync::setup_gone()) };
     }
     trace::step("7 namespaces");
     rustix::process::setsid().err_at(Step::Process, "setsid", || "begin a session")?;
-    // Before the mount namespace: what the container has on /proc is not to be trusted (CVE-2019-16884).
-    let proc = plan.needs_procfs().then(ProcFs::new).transpose()?;
-    if matches!(view, View::ByInit) {
-        steps::namespaces::unshare(Kind::Mount.flag())?;
-        steps::exe::protect(view)?;
+    if let Some(joins) = joins {
+        go_in(prepared, joins, &mut view)?;
     }
-    joins.enter(prepared)?;
-    // setns(user) changes the credentials, which makes a process dumpable again where fs.suid_dumpable says so.
-    steps::process::not_dumpable()?;
-    if let Some((uid, gid)) = plan.root_ids.filter(|_| joins.user) {
-        steps::process::become_root(uid, gid, plan.setgroups)?;
-        steps::process::not_dumpable()?;
-    }
-    drop(joins);
     if dies_with_setup {
         steps::process::die_with_parent(true)?;
     }
@@ -348,13 +480,7 @@ fn joiner_steps(
         Some(cpus) => steps::process::set_affinity(cpus)?,
         None => steps::process::reset_affinity(),
     }
-    trace::step("8 labels, terminal, stdio");
-    if let Some(proc) = proc {
-        steps::process::set_labels(&proc, process)?;
-    }
-    if !plan.no_new_keyring {
-        steps::process::join_keyring(&plan.id)?;
-    }
+    trace::step("8 terminal, stdio");
     if let Some(policy) = &plan.memory_policy {
         steps::process::set_memory_policy(policy)?;
     }
@@ -366,16 +492,22 @@ fn joiner_steps(
         steps::process::take_terminal(terminal.peer.as_fd())?;
     }
     steps::process::replace_stdio(stdio)?;
+    // Behind a hop it cannot be made any more: where it was missing the hop has made it.
+    if hopped != Some(true) {
+        steps::process::own_null(hopped.is_none())?;
+    }
     let env = steps::process::environment(process);
     steps::process::chown_stdio(process.user.uid, process.terminal)?;
     steps::process::change_directory(&process.cwd)?;
     trace::step("8 ids, capabilities");
-    if !plan.joins(Kind::User) {
+    if hopped.is_none() && !plan.joins(Kind::User) {
         // Where it does, setup has done it.
         steps::process::raise_rlimits(0, &process.rlimits)?;
     }
     let mut landlock = plan.landlock.as_ref().map(steps::landlock::ruleset_here).transpose()?;
-    steps::process::drop_bounding(process.capabilities.bounding, prepared.last_cap)?;
+    if hopped.is_none() {
+        steps::process::drop_bounding(process.capabilities.bounding, prepared.last_cap)?;
+    }
     steps::process::become_user(&process.user)?;
     // ── Here: the program's user; capabilities within its bounding set, for the steps that are left.
     if dies_with_setup {
@@ -448,14 +580,22 @@ fn joiner_steps(
 }
 
 /// What the joining process needs stays open; the caller's descriptors and setup's do not.
-fn close_all_but(prepared: &Prepared, channel: &Channel, joins: &Joins, view: &View, stdio: &Stdio) -> Result<()> {
+fn close_all_but(
+    prepared: &Prepared,
+    channel: &Channel,
+    joins: &Joins,
+    view: &View,
+    stdio: &Stdio,
+    also: &[BorrowedFd<'_>],
+) -> Result<()> {
     crate::log::with_descriptor(|log| {
         trace::with_descriptor(|trace| {
-            let mut keep = vec![channel.as_fd(), prepared.pidfd.as_fd()];
+            let mut keep = vec![channel.as_fd(), joins.init.handle().as_fd()];
             keep.extend([&joins.time, &joins.root].into_iter().flatten().map(AsFd::as_fd));
             keep.extend(view.descriptor());
             keep.extend(stdio.iter().flatten().map(AsFd::as_fd));
             keep.extend([log, trace].into_iter().flatten());
+            keep.extend_from_slice(also);
             steps::process::close_others(prepared.plan.preserve_fds, &keep)
         })
     })
@@ -463,10 +603,15 @@ fn close_all_but(prepared: &Prepared, channel: &Channel, joins: &Joins, view: &V
 
 /// What of the container's namespaces is joined, and by whom.
 struct Joins {
+    /// init, by its pidfd, or by the directory of the host's /proc that stands in for it.
+    init: Held,
     /// CLONE_NEW* that setup joins before the clone.
     by_setup: u64,
     /// CLONE_NEW* that the joining process joins.
     by_joiner: u64,
+    /// A hop joins all of it, and clones the joining process inside: without a user namespace of the container's own
+    /// those who are in its pid namespace may have CAP_SYS_PTRACE over whatever comes in.
+    by_hop: bool,
     /// One of them is the user namespace.
     user: bool,
     time: Option<OwnedFd>,
@@ -475,21 +620,33 @@ struct Joins {
 }
 
 impl Joins {
-    fn open(prepared: &Prepared) -> Result<Joins> {
-        let (plan, init) = (&prepared.plan, prepared.init.pid);
+    fn open(prepared: &Prepared, held: Held) -> Result<Joins> {
+        let plan = &prepared.plan;
         let (user, pid, time) = (Kind::User.flag(), Kind::Pid.flag(), Kind::Time.flag());
-        let shared = steps::namespaces::shared_with(init, plan.by_path | plan.namespaces & user);
+        let asked = plan.by_path | plan.namespaces & user;
+        let shared = look(&held, |init| steps::namespaces::shared_with(init, asked));
         let ours = plan.namespaces & !shared.map_err(|error| prepared.explain(error))?;
+        let time_of = |init| steps::namespaces::time_of(init, prepared.executed);
         // A pid namespace is joined for children, so by setup; whoever has no privilege of the host needs that of the
         // container's user namespace for it.
         let unprivileged = ours & user != 0 && !steps::process::is_admin()?;
-        let by_setup = ours & if unprivileged { user | pid } else { pid };
+        let by_hop = prepared.may_trace && ours & user == 0 && ours & pid != 0;
+        let by_setup = ours
+            & if by_hop {
+                0
+            } else if unprivileged {
+                user | pid
+            } else {
+                pid
+            };
         Ok(Joins {
+            by_hop,
             by_setup,
             by_joiner: ours & !by_setup & !time,
             user: ours & user != 0,
-            time: (ours & time != 0).then(|| steps::namespaces::time_of(init, prepared.executed)).transpose()?,
-            root: (!plan.joins(Kind::Mount)).then(|| steps::namespaces::root_of(init)).transpose()?,
+            time: (ours & time != 0).then(|| look(&held, time_of)).transpose()?,
+            root: (!plan.joins(Kind::Mount)).then(|| look(&held, steps::namespaces::root_of)).transpose()?,
+            init: held,
         })
     }
 
@@ -497,7 +654,7 @@ impl Joins {
         if let Some(time) = &self.time {
             steps::namespaces::join_time(time.as_fd())?;
         }
-        steps::namespaces::join_init(prepared.pidfd.as_fd(), self.by_joiner)
+        steps::namespaces::join_init(self.init.handle().as_fd(), self.by_joiner)
             .map_err(|error| prepared.explain(error))?;
         self.root.as_ref().map_or(Ok(()), |root| steps::namespaces::enter_root(root.as_fd()))
     }
@@ -544,8 +701,9 @@ impl Prepared {
     }
 
     /// The next point that the joining process says; None when it has gone, or executed. A container that is paused
-    /// meanwhile would never let it answer.
+    /// meanwhile would never let it answer, nor does who stops it by a signal: root of the container may.
     fn recv(&self, channel: &Channel, child: &Child) -> Result<Option<(Sync, Vec<OwnedFd>)>> {
+        let mut stopped = 0;
         loop {
             let mut fds = [PollFd::new(channel, PollFlags::IN)];
             match poll(&mut fds, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })) {
@@ -553,7 +711,15 @@ impl Prepared {
                     return Err(Error::status(format!("process {} was paused before it ran the program", child.pid))
                         .hint("the container was paused meanwhile"));
                 }
-                Ok(0) | Err(Errno::INTR) => {}
+                Ok(0) if is_stopped(child.pid) => {
+                    stopped += 1;
+                    if stopped == STOPPED {
+                        let what = format!("process {} is stopped by a signal before it ran the program", child.pid);
+                        return Err(Error::status(what));
+                    }
+                }
+                Ok(0) => stopped = 0,
+                Err(Errno::INTR) => {}
                 Ok(_) => return channel.recv(),
                 Err(errno) => return Err(Error::call(Step::Sync, "poll", errno, "wait for the joining process")),
             }
@@ -572,6 +738,23 @@ impl Prepared {
         match closed_by_execve(child.pid)? {
             Some(false) => Err(self.how_it_died(child)),
             Some(true) | None => Ok(()),
+        }
+    }
+
+    /// How the program died, if it did not end by itself.
+    fn tell_death(&self, status: i32, killed_by: Option<i32>, pid: i32, globals: &Globals) {
+        if killed_by.is_none() && status != 128 + libc::SIGKILL {
+            return;
+        }
+        let id = &self.state.id;
+        let Ok(config) = StateDir::open(&globals.root, id).and_then(|dir| dir.load_config()) else { return };
+        // Whoever ended the container has ended it with all that is in it.
+        let with_container = killed_by == Some(libc::SIGKILL) && self.init.ending();
+        if let Some(death) = death::of(status, killed_by, pid, &self.state.cgroup, &config)
+            && (!with_container || death.oom_kills.is_some_and(|kills| kills > 0))
+        {
+            crate::log::warn(format!("exec {id}: {}", death.sentence));
+            journal::death(&globals.root, "exec", id, status, &death, &config);
         }
     }
 

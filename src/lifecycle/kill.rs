@@ -12,9 +12,9 @@ use crate::error::{ErrAt, Error, Result, Step};
 pub fn kill(globals: &Globals, id: &str, signal: i32, all: bool) -> Result<()> {
     let dir = StateDir::open(&globals.root, id)?;
     let not_running = || Error::status("container not running");
-    let Some(state) = dir.load()? else { return Err(not_running()) };
+    let Some((state, status)) = dir.look()? else { return Err(not_running()) };
     let whole_cgroup = signal == libc::SIGKILL && !state.own_pid_namespace;
-    if state.status()? == Status::Stopped {
+    if status == Status::Stopped {
         if whole_cgroup {
             return Handle::open(&state.cgroup)?.kill();
         }

@@ -2,21 +2,25 @@
 
 use std::path::PathBuf;
 
-use crate::plan::CgroupManager;
+use crate::host::CgroupManager;
 
 pub mod checkpoint;
 pub mod create;
+pub mod death;
 pub mod delete;
 pub mod engine;
 pub mod events;
 pub mod exec;
 pub mod foreground;
+pub mod journal;
 pub mod kill;
 pub mod notify;
+pub mod outcome;
 pub mod pause;
 pub mod process;
 pub mod ps;
 pub mod record;
+pub mod recorder;
 pub mod restore;
 pub mod run;
 pub mod sdnotify;

@@ -14,7 +14,12 @@ pub fn hand_over(filter: &Filter, state: &State, status: Status, pid: i32, fds: 
     let (Some(notify), Some(listener)) = (&filter.notify, fds.last()) else {
         return Err(Error::bug(Step::Seccomp, "a filter with SCMP_ACT_NOTIFY gave no listener"));
     };
-    let socket = connect(std::path::Path::new(&notify.path), "seccomp agent (/linux/seccomp/listenerPath)")?;
+    let socket =
+        connect(std::path::Path::new(&notify.path), "agent (/linux/seccomp/listenerPath)").map_err(|error| {
+            // runc's words.
+            let subject = format!("failed to connect with seccomp agent: {}", error.subject);
+            Error { subject, ..error }
+        })?;
     #[derive(serde::Serialize)]
     #[serde(rename_all = "camelCase")]
     struct ContainerProcessState<'s> {

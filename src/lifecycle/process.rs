@@ -4,8 +4,8 @@
 //! boots again (pidfs, Linux 6.9). Where the kernel has none the start time does, in clock ticks: two processes of one
 //! number could share a tick, and a reader in another time namespace sees other ticks (time_namespaces(7)).
 
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use procfs_core::FromRead;
 use procfs_core::process::Stat;
@@ -16,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, Step};
+use crate::steps::hooks;
 
 /// The magic of pidfs (linux/magic.h): before it, all pidfds had one inode.
 const PID_FS_MAGIC: i128 = 0x5049_4446;
@@ -101,6 +102,11 @@ impl Process {
         Ok(self.stat()?.map(|stat| stat.flags & PF_FORKNOEXEC == 0))
     }
 
+    /// This very process, held by a handle; None when it has gone.
+    pub fn hold(self) -> Result<Option<Held>> {
+        Ok(self.open()?.map(|handle| Held { process: self, handle }))
+    }
+
     /// A handle of this very process; None when it has gone.
     pub fn open(self) -> Result<Option<OwnedFd>> {
         let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
@@ -128,6 +134,49 @@ impl Process {
     }
 }
 
+/// A process and a handle of it. What can only be found by its number is asked for through [`Held::look`]: a number is
+/// somebody else's as soon as its process has been waited for.
+#[derive(Debug)]
+pub struct Held {
+    process: Process,
+    handle: OwnedFd,
+}
+
+impl Held {
+    /// Both must be of one process.
+    pub fn new(process: Process, handle: OwnedFd) -> Held {
+        Held { process, handle }
+    }
+
+    /// Its number, for words, and for who looks at a child of his own.
+    pub fn pid(&self) -> i32 {
+        self.process.pid
+    }
+
+    /// Looks at it by its number. None when it has ended by then: what was seen may be of another process.
+    pub fn look<T>(&self, look: impl FnOnce(i32) -> Result<T>) -> Result<Option<T>> {
+        let seen = look(self.process.pid);
+        // Asked afterwards: as long as it has not ended it has had its number all the time.
+        if self.ended() { Ok(None) } else { seen.map(Some) }
+    }
+
+    /// Whether it has ended.
+    pub fn ended(&self) -> bool {
+        hooks::wait_end(&self.handle, Duration::ZERO).unwrap_or(true)
+    }
+
+    /// Whether it has got past its execve, also when it has ended since; None when it has gone without a trace.
+    pub fn has_executed(&self) -> Result<Option<bool>> {
+        let stat = read_stat(self.process.pid)?.filter(|stat| !self.ended() || self.process.is(stat));
+        Ok(stat.map(|stat| stat.flags & PF_FORKNOEXEC == 0))
+    }
+
+    /// The handle.
+    pub fn handle(&self) -> &OwnedFd {
+        &self.handle
+    }
+}
+
 /// The inode of a pidfd, if it is one of pidfs.
 fn inode(pidfd: BorrowedFd<'_>) -> Option<u64> {
     let pidfs = fstatfs(pidfd).is_ok_and(|fs| i128::from(fs.f_type) == PID_FS_MAGIC);
@@ -141,24 +190,24 @@ pub fn has_ended(pidfd: &OwnedFd) -> bool {
 
 /// None when there is no such process.
 fn read_stat(pid: i32) -> Result<Option<Stat>> {
-    let failed = |call, error: &std::io::Error| {
-        let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
-        Error::call(Step::State, call, errno, format!("read /proc/{pid}/stat"))
-    };
-    // ESRCH from either call: it was reaped in its middle.
-    let gone = |error: &std::io::Error| matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH));
-    let mut file = match std::fs::File::open(format!("/proc/{pid}/stat")) {
+    let failed = |call, errno| Error::call(Step::State, call, errno, format!("read /proc/{pid}/stat"));
+    let file = match openat(CWD, format!("/proc/{pid}/stat"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
         Ok(file) => file,
-        Err(error) if gone(&error) => return Ok(None),
-        Err(error) => return Err(failed("open", &error)),
+        Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+        Err(errno) => return Err(failed("open", errno)),
     };
-    let mut text = Vec::with_capacity(1024);
-    match file.read_to_end(&mut text) {
-        Ok(_) => {}
-        Err(error) if gone(&error) => return Ok(None),
-        Err(error) => return Err(failed("read", &error)),
-    }
-    Stat::from_read(&text[..])
+    // One read gives the whole line: 52 numbers, and a name of at most 15 bytes.
+    let mut room = [0; 2048];
+    let length = loop {
+        match rustix::io::read(&file, &mut room) {
+            Ok(length) => break length,
+            Err(Errno::INTR) => {}
+            // It was reaped since.
+            Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+            Err(errno) => return Err(failed("read", errno)),
+        }
+    };
+    Stat::from_read(&room[..length])
         .map(Some)
         .map_err(|error| Error::host(Step::State, format!("read /proc/{pid}/stat: {error}")))
 }
@@ -178,13 +227,8 @@ pub fn is_stopped(pid: i32) -> bool {
     read_stat(pid).is_ok_and(|stat| stat.is_some_and(|stat| stat.state == 'T'))
 }
 
-/// Whether a process that forked from hull has got past its execve: None when it has gone without a trace.
-pub fn has_executed(pid: i32) -> Result<Option<bool>> {
-    Ok(read_stat(pid)?.map(|stat| stat.flags & PF_FORKNOEXEC == 0))
-}
-
-/// The same of a process that has closed its end of a connection, if it does so by execve or by its end only: a process that
-/// ends is marked as such before its files are closed.
+/// Whether a child that has closed its end of a connection, by execve or by its end, has got past its execve: a process that
+/// ends is marked as such before its files are closed. None when it has gone without a trace.
 pub fn closed_by_execve(pid: i32) -> Result<Option<bool>> {
     let died = PF_FORKNOEXEC | PF_EXITING;
     Ok(read_stat(pid)?.map(|stat| stat.flags & died != died))

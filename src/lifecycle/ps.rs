@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::Globals;
-use super::process::{Process, parent_of};
+use super::process::parent_of;
 use super::state::StateDir;
 use crate::cgroup::Handle;
 use crate::error::{ErrAt, Result, Step};
@@ -23,17 +23,20 @@ pub fn processes(globals: &Globals, id: &str) -> Result<Vec<i32>> {
         }
     }
     match state.init {
-        Some(init) if init.alive()? => relatives(init, state.own_pid_namespace),
-        _ => Ok(Vec::new()),
+        Some(init) => {
+            let Some(init) = init.hold()? else { return Ok(Vec::new()) };
+            Ok(init.look(|pid| relatives(pid, state.own_pid_namespace))?.unwrap_or_default())
+        }
+        None => Ok(Vec::new()),
     }
 }
 
 /// init, its descendants, and who was put into its pid namespace from outside.
-fn relatives(init: Process, own_pid_namespace: bool) -> Result<Vec<i32>> {
+fn relatives(init: i32, own_pid_namespace: bool) -> Result<Vec<i32>> {
     let namespace = |pid: i32| std::fs::read_link(PathBuf::from(format!("/proc/{pid}/ns/pid"))).ok();
-    let wanted = if own_pid_namespace { namespace(init.pid) } else { None };
+    let wanted = if own_pid_namespace { namespace(init) } else { None };
     let mut family = BTreeSet::new();
-    family.insert(init.pid);
+    family.insert(init);
     let mut parents = BTreeMap::new();
     for pid in listing::processes().err_at(Step::State, "getdents64", || "list the processes in /proc")? {
         if let Some(parent) = parent_of(pid) {

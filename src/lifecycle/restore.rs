@@ -2,15 +2,16 @@
 //! host's files are mounted, the cgroup and its limits, and what the processes may be at most.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
 
 use super::checkpoint::{CriuOptions, EXTERNAL_NAMESPACES, Files, common, restorable};
-use super::create::{Prepared, intent, prepare};
+use super::create::{Prepared, prepare};
 use super::foreground::Foreground;
 use super::process::Process;
-use super::state::{Stage, State, StateDir, Status};
+use super::state::{Intent, Stage, State, StateDir, Status};
 use super::{CreateOptions, Globals, delete, engine};
 use crate::cgroup::Handle;
 use crate::criu::opts::{cg_root, inherit_fd, opts};
@@ -43,7 +44,8 @@ pub fn restore(globals: &Globals, options: &RestoreOptions) -> Result<i32> {
     };
     let (init, pidfd, terminal) = make(&prepared, globals, options)?;
     let Some(mut foreground) = foreground else { return Ok(0) };
-    let status = foreground.attend(init, &pidfd, terminal)?;
+    terminal.map_or(Ok(()), |master| foreground.adopt(master))?;
+    let status = foreground.attend(init, &pidfd)?;
     delete::delete(globals, &create.id, true).map(|()| status)
 }
 
@@ -59,7 +61,7 @@ fn make(
     let console = create.console_socket.as_deref().map(engine::connect_console).transpose()?;
     let mut made =
         Made { dir: StateDir::create(&globals.root, &plan.id)?, cgroup: None, rdt: None, criu: None, done: false };
-    let mut state = State::creating(&plan.id, intent(plan))?;
+    let mut state = State::creating(&plan.id, Intent::of(plan))?;
     made.dir.store(&state)?;
     made.dir.store_config(&prepared.text)?;
     Handle::create(&plan.cgroup, &mut made.cgroup)?;
@@ -80,7 +82,8 @@ fn make(
     })?;
     let criu = made.criu.insert(criu);
     let cgroup = made.cgroup.as_mut().expect("the cgroup is made before");
-    cgroup.set_v1_devices(&plan.cgroup)?;
+    cgroup.set_devices(&plan.cgroup)?;
+    cgroup.settle_devices(&plan.cgroup)?;
     // What CRIU forks is where CRIU is.
     cgroup.join(&plan.cgroup, criu.pid, false)?;
     state.rdt.as_ref().map_or(Ok(()), |rdt| rdt.join(criu.pid))?;
@@ -117,7 +120,7 @@ fn make(
                 .apply(&plan.cgroup)
                 .and_then(|()| known(state.init))
                 .and_then(|init| criu::mounts::check(plan, init.pid))
-                .and_then(|()| readonly_root(plan, state.init)),
+                .and_then(|()| readonly_again(plan, state.init)),
             // They have their credentials, and run as soon as CRIU lets go of them: also when it dies or is told that
             // this went wrong. So what is not as it should be has to die first.
             "pre-resume" => {
@@ -161,7 +164,7 @@ fn make(
 
 fn request(plan: &Plan, options: &RestoreOptions, files: &Files, inherited: &Inherited) -> Writer {
     let mut request = common(plan, &options.criu, files, "restore.log");
-    request.text(opts::ROOT, &plan.rootfs.path.to_string_lossy());
+    request.text(opts::ROOT, plan.rootfs.path.as_os_str().as_bytes());
     // The restored init becomes hull's child, as the init of `create` is.
     request.number(opts::RST_SIBLING, true).number(opts::ORPHAN_PTS_MASTER, plan.process.terminal);
     for tree in &plan.cgroup.trees {
@@ -172,12 +175,13 @@ fn request(plan: &Plan, options: &RestoreOptions, files: &Files, inherited: &Inh
             if let Some(name) = name {
                 root.text(cg_root::CTRL, name);
             }
-            root.text(cg_root::PATH, &format!("/{}", tree.path.display()));
+            root.text(cg_root::PATH, Path::new("/").join(&tree.path).as_os_str().as_bytes());
             request.message(opts::CG_ROOT, &root);
         }
     }
     for external in externals(plan) {
-        request.text(opts::EXTERNAL, &format!("mnt[{}]:{}", external.key, external.source.display()));
+        let source = external.source.as_os_str().as_bytes();
+        request.text(opts::EXTERNAL, [format!("mnt[{}]:", external.key).as_bytes(), source].concat());
     }
     for (key, fd) in &inherited.fds {
         let mut inherit = Writer::default();
@@ -237,8 +241,8 @@ fn mount_points(plan: &Plan) -> Result<()> {
                 _ => false,
             };
             let made = match file {
-                true => root.ensure_file(&mount.destination).map(drop),
-                false => root.ensure_dir(&mount.destination).map(drop),
+                true => root.ensure_file(&mount.destination, &|_| Ok(true)).map(drop),
+                false => root.ensure_dir(&mount.destination, &|_| Ok(true)).map(drop),
             };
             made.err_at(Step::Mount, "mkdirat", || format!("make {} (/mounts/{})", mount.destination, mount.index))?;
         }
@@ -266,9 +270,10 @@ fn bind_root(rootfs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The root file system is hull's mount, not the image's, and CRIU has to write there before.
-fn readonly_root(plan: &Plan, init: Option<Process>) -> Result<()> {
-    if !plan.rootfs.readonly {
+/// What CRIU does not keep read-only: the masks of files, which are the host's /dev/null, but for the first; and the root
+/// file system, which is hull's mount, not the image's, and where CRIU has to write before.
+fn readonly_again(plan: &Plan, init: Option<Process>) -> Result<()> {
+    if !plan.rootfs.readonly && plan.rootfs.masked_paths.is_empty() {
         return Ok(());
     }
     let gone = || Error::host(Step::Criu, "restore by criu: init has gone");
@@ -277,7 +282,10 @@ fn readonly_root(plan: &Plan, init: Option<Process>) -> Result<()> {
     use rustix::fs::{Mode, OFlags};
     let result = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .err_at(Step::Mount, "open", || "open the container's root")
-        .and_then(|root| crate::steps::rootfs::set_readonly(root.as_fd()));
+        .and_then(|root| {
+            crate::steps::masked::make_null_readonly(Root::new(&root), &plan.rootfs)?;
+            if plan.rootfs.readonly { crate::steps::rootfs::set_readonly(root.as_fd()) } else { Ok(()) }
+        });
     back.go().and(result)
 }
 

@@ -4,10 +4,10 @@ use std::os::fd::AsFd;
 
 use super::create::{Created, again_from_copy, prepare, setup};
 use super::foreground::Foreground;
-use super::record::{Output, Recorder};
+use super::process::Held;
+use super::recorder::{Output, Recorder};
 use super::sdnotify::Waiting;
-use super::{CreateOptions, Globals, delete, start};
-use crate::cgroup;
+use super::{CreateOptions, Globals, death, delete, journal, start};
 use crate::error::{ErrAt, Result, Step};
 use crate::trace;
 
@@ -31,7 +31,7 @@ fn create_and_start(globals: &Globals, options: &CreateOptions, record: Option<(
     if plan.process.args.is_empty() {
         return Err(start::no_program());
     }
-    let (foreground, stdio) = if options.detach {
+    let (mut foreground, stdio) = if options.detach {
         (None, Default::default())
     } else {
         let (foreground, stdio) = Foreground::prepare(plan.process.terminal, options.no_subreaper)?;
@@ -39,26 +39,27 @@ fn create_and_start(globals: &Globals, options: &CreateOptions, record: Option<(
     };
     let created = setup(&prepared, globals, options, stdio).map_err(|error| again_from_copy(error, options))?;
     let Created { init, pidfd, terminal, dir, state } = created;
+    let held = Held::new(init, pidfd);
+    let pidfd = held.handle();
 
-    if let (Some(foreground), Some(master)) = (&foreground, &terminal) {
-        foreground.fit(master);
-    }
+    let adopted = foreground.as_mut().zip(terminal).map_or(Ok(()), |(foreground, master)| foreground.adopt(master));
     let ready = Waiting::open(&dir)?;
     trace::step("20 let init go, wait for its execve");
     let mut recorder = record.map(|_| Recorder::new(plan));
-    let started = start::release(&dir, init, &pidfd, recorder.as_mut()).and_then(|()| {
+    let released = adopted.and_then(|()| start::release(&dir, &state, &held, recorder.as_mut()));
+    let started = released.and_then(|()| {
         let _ = dir.remove_socket();
-        start::run_poststart(&state, &plan.hooks, &pidfd)
+        start::run_poststart(&state, &plan.hooks, pidfd)
     });
     let result = match (started, foreground) {
         (Err(error), foreground) => {
+            end(pidfd);
             drop(foreground);
-            end(&pidfd);
             Err(error)
         }
         (Ok(()), None) => {
             drop(dir);
-            return ready.map_or(Ok(()), |ready| ready.wait(init.pid, &pidfd)).map(|()| 0);
+            return ready.map_or(Ok(()), |ready| ready.wait(init.pid, pidfd)).map(|()| 0);
         }
         (Ok(()), Some(mut foreground)) => {
             // Other verbs may work on the container while its program runs.
@@ -67,7 +68,7 @@ fn create_and_start(globals: &Globals, options: &CreateOptions, record: Option<(
             foreground.ready = ready;
             foreground.recorder = recorder;
             // A container that nobody attends to must not stay.
-            let attended = foreground.attend(init, &pidfd, terminal).inspect_err(|_| end(&pidfd));
+            let attended = foreground.attend(init, pidfd).inspect_err(|_| end(pidfd));
             let Ok(status) = attended else {
                 if !options.keep {
                     delete_own(globals, options)?;
@@ -78,8 +79,9 @@ fn create_and_start(globals: &Globals, options: &CreateOptions, record: Option<(
                 (Some(recorder), Some((output, names_only))) => recorder.finish(plan, output, names_only),
                 _ => Ok(()),
             };
-            if status == 128 + libc::SIGKILL && cgroup::had_no_memory(&state.cgroup) {
-                crate::log::warn(format!("run {}: {}", options.id, cgroup::NO_MEMORY));
+            if let Some(death) = death::of(status, foreground.killed_by, init.pid, &state.cgroup, &prepared.text) {
+                crate::log::warn(format!("run {}: {}", options.id, death.sentence));
+                journal::death(&globals.root, "run", &options.id, status, &death, &prepared.text);
             }
             if options.keep {
                 return written.map(|()| status);

@@ -15,8 +15,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::engine::send_whole;
 use super::state::StateDir;
-use super::sync::send_packet;
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::steps::hooks::{self, to_timespec};
 
@@ -43,6 +43,12 @@ impl AsFd for Waiting {
     }
 }
 
+/// A socket on which nothing waits: neither for the program nor for a manager.
+fn datagram_socket<S: Into<String>>(subject: impl FnOnce() -> S) -> Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None).err_at(Step::Sync, "socket", subject)
+}
+
 impl Waiting {
     /// Binds the socket, if there is a manager, and the container was made with one.
     pub fn open(dir: &StateDir) -> Result<Option<Waiting>> {
@@ -53,12 +59,7 @@ impl Waiting {
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(Error::call(Step::Sync, "openat", errno, subject())),
         };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None).err_at(
-            Step::Sync,
-            "socket",
-            subject,
-        )?;
+        let socket = datagram_socket(subject)?;
         // A path by the directory's descriptor is never longer than an address has room for.
         let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
         let address = SocketAddrUnix::new(path.as_str()).err_at(Step::Sync, "bind", subject)?;
@@ -111,14 +112,13 @@ impl Waiting {
             None => SocketAddrUnix::new(bytes),
         };
         let address = address.err_at(Step::Sync, "connect", subject)?;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-            .err_at(Step::Sync, "socket", subject)?;
+        let socket = datagram_socket(subject)?;
         rustix::net::connect(&socket, &address).err_at(Step::Sync, "connect", subject)?;
-        send_packet(socket.as_fd(), b"READY=1", &[])?;
-        send_packet(socket.as_fd(), format!("MAINPID={pid}").as_bytes(), &[])?;
+        send_whole(&socket, b"READY=1", &[])?;
+        send_whole(&socket, format!("MAINPID={pid}").as_bytes(), &[])?;
         // The manager closes its copy when it has read all that came before: only then may hull leave.
         let (end, barrier) = pipe_with(PipeFlags::CLOEXEC).err_at(Step::Sync, "pipe2", subject)?;
-        send_packet(socket.as_fd(), b"BARRIER=1", &[barrier.as_fd()])?;
+        send_whole(&socket, b"BARRIER=1", &[barrier.as_fd()])?;
         drop(barrier);
         let _ = poll(&mut [PollFd::new(&end, PollFlags::empty())], Some(&to_timespec(BARRIER)));
         Ok(())

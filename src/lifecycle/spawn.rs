@@ -13,10 +13,12 @@ use crate::sys::clone::{Cloned, clone3};
 /// Clones this process; the second answer says whether the clone is in `cgroup` already.
 pub fn spawn(flags: u64, cgroup: Option<BorrowedFd<'_>>, what: &str) -> Result<(Cloned, bool)> {
     assert_one_thread();
-    let cloned = match clone3(flags, cgroup, libc::SIGCHLD) {
+    // A sibling's end is told as the caller's own will be.
+    let signal = if flags & libc::CLONE_PARENT as u64 != 0 { 0 } else { libc::SIGCHLD };
+    let cloned = match clone3(flags, cgroup, signal) {
         // No internal processes, not delegated, an old kernel or an outer filter: a write does it afterwards.
         Err(e) if cgroup.is_some() && !matches!(e.raw_os_error(), Some(libc::ENOSPC | libc::EAGAIN | libc::ENOMEM)) => {
-            clone3(flags, None, libc::SIGCHLD).map(|cloned| (cloned, false))
+            clone3(flags, None, signal).map(|cloned| (cloned, false))
         }
         result => result.map(|cloned| (cloned, cgroup.is_some())),
     };

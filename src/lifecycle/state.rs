@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::process::{Process, is_stopped};
 use crate::cgroup;
 use crate::error::{ErrAt, Error, Result, Step, show};
+use crate::plan::Plan;
+use crate::plan::namespaces::Kind;
 use crate::spec::load::Text;
 use crate::steps::intel_rdt;
 
@@ -83,8 +85,10 @@ pub struct State {
     /// The container's first process, once there is one.
     pub init: Option<Process>,
     /// The bundle.
+    #[serde(with = "crate::bytes::json")]
     pub bundle: PathBuf,
     /// The root file system.
+    #[serde(with = "crate::bytes::json")]
     pub rootfs: PathBuf,
     /// RFC 3339 with nanoseconds, UTC.
     pub created: String,
@@ -115,6 +119,10 @@ pub struct State {
     /// It has a user namespace that --userns self asked for, and not config.json.
     #[serde(default)]
     pub userns_self: bool,
+    /// What `start` says to init, so that it is let go only by who may read this file: init, in a user namespace of its own
+    /// perhaps, cannot tell by the ids of a peer who that is on the host. None: made by an older hull, or with no init that waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// What is known of a container before it is made.
@@ -144,14 +152,38 @@ pub struct Intent {
     pub userns_self: bool,
 }
 
+impl Intent {
+    /// What the plan says.
+    pub fn of(plan: &Plan) -> Intent {
+        Intent {
+            bundle: plan.bundle.clone(),
+            rootfs: plan.rootfs.path.clone(),
+            annotations: plan.annotations.clone(),
+            cgroup: cgroup::Saved::planned(&plan.cgroup),
+            rdt: plan.intel_rdt.as_ref().map(intel_rdt::Saved::planned),
+            own_pid_namespace: plan.namespaces.own(Kind::Pid),
+            host_mounts: !plan.namespaces.own(Kind::Mount),
+            late_hooks: !(plan.hooks.poststart.is_empty() && plan.hooks.poststop.is_empty()),
+            no_program: plan.process.args.is_empty(),
+            no_new_keyring: plan.no_new_keyring,
+            userns_self: plan.userns_self,
+        }
+    }
+}
+
 impl State {
     /// The first state: `creating`, by this process.
     pub fn creating(id: &str, intent: Intent) -> Result<State> {
-        Ok(State {
+        Ok(State::creating_by(Process::own()?, id, intent))
+    }
+
+    /// The same where the caller cannot find its own number in /proc: init, in a pid namespace that is not /proc's.
+    pub fn creating_by(creator: Process, id: &str, intent: Intent) -> State {
+        State {
             version: VERSION,
             id: id.to_owned(),
             stage: Stage::Creating,
-            creator: Process::own()?,
+            creator,
             init: None,
             bundle: intent.bundle,
             rootfs: intent.rootfs,
@@ -167,7 +199,13 @@ impl State {
             no_program: intent.no_program,
             no_new_keyring: intent.no_new_keyring,
             userns_self: intent.userns_self,
-        })
+            key: None,
+        }
+    }
+
+    /// Makes the key of a container whose init will wait for `start`.
+    pub fn make_key(&mut self) -> Result<String> {
+        Ok(self.key.insert(random()?).clone())
     }
 
     /// What the container is doing. An error where that cannot be found out: a container that is taken for stopped by
@@ -195,7 +233,7 @@ impl State {
             status: &'static str,
             #[serde(skip_serializing_if = "is_zero")]
             pid: i32,
-            bundle: &'s Path,
+            bundle: std::borrow::Cow<'s, str>,
             #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
             annotations: std::collections::BTreeMap<&'s str, &'s str>,
         }
@@ -207,11 +245,26 @@ impl State {
             id: &self.id,
             status: status.as_str(),
             pid: if status == Status::Stopped { 0 } else { self.init.map_or(0, |init| init.pid) },
-            bundle: &self.bundle,
+            bundle: self.bundle.to_string_lossy(),
             annotations: self.annotations.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
         })
         .unwrap_or_default()
     }
+}
+
+/// A word that nobody guesses: 128 bits.
+pub fn random() -> Result<String> {
+    let mut bits = [0u8; 16];
+    let subject = || "make a word that nobody guesses";
+    match rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty()) {
+        // An outer filter refuses it; so short a read is never cut otherwise (getrandom(2)).
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let mut file = std::fs::File::open("/dev/urandom").err_at(Step::State, "open", subject)?;
+            file.read_exact(&mut bits).err_at(Step::State, "read", subject)?;
+        }
+        read => drop(read.err_at(Step::State, "getrandom", subject)?),
+    }
+    Ok(bits.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The state directory of one container.
@@ -243,7 +296,7 @@ impl StateDir {
         match mkdirat(&root_fd, id, Mode::from_raw_mode(0o711)) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
-                return Err(Error::status(format!("container with id \"{id}\" already exists"))
+                return Err(Error::status(format!("container with given ID already exists: {id:?}"))
                     .hint(format!("`hull delete --force {id}` removes it")));
             }
             Err(errno) => return Err(Error::call(Step::State, "mkdirat", errno, subject())),
@@ -312,7 +365,7 @@ impl StateDir {
     fn holder(&self) -> String {
         let since = format!("has worked on it for more than {} s", LOCK_PATIENCE.as_secs());
         let inode = format!(":{}", rustix::fs::fstat(&self.fd).map_or(0, |stat| stat.st_ino));
-        let table = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+        let table = crate::bytes::text("/proc/locks").unwrap_or_default();
         let pid = table.lines().find_map(|line| {
             let words: Vec<_> = line.split_whitespace().collect();
             match words[..] {
@@ -351,6 +404,41 @@ impl StateDir {
             ));
         }
         serde_json::from_slice(&bytes).map(Some).map_err(|e| broken(e.to_string()))
+    }
+
+    /// The same with the status, for who holds no lock.
+    pub fn look(&self) -> Result<Option<(State, Status)>> {
+        self.load()?.map(|state| self.settled(state)).transpose()
+    }
+
+    /// A state that was read without the lock, and its status: `create` may have written more, and ended, between the looks.
+    fn settled(&self, state: State) -> Result<(State, Status)> {
+        let status = state.status()?;
+        if state.stage != Stage::Creating || status != Status::Stopped {
+            return Ok((state, status));
+        }
+        // Its creator has gone: what it has written is the last word.
+        let state = self.load()?.ok_or_else(|| Error::missing(&self.id))?;
+        let status = state.status()?;
+        Ok((state, status))
+    }
+
+    /// The state for who only shows: a container of which its `create` has not said anything yet, or that is going, does not
+    /// exist. None is left of a `create` that died there.
+    fn load_made(&self) -> Result<Option<State>> {
+        // The directory is made, locked and filled by three calls.
+        for _ in 0..10 {
+            if let Some(state) = self.load()? {
+                return Ok(Some(state));
+            }
+            let gone = rustix::fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0);
+            if gone || flock(&self.fd, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK) {
+                return Err(Error::missing(&self.id));
+            }
+            let _ = flock(&self.fd, FlockOperation::Unlock);
+            crate::sys::process::sleep(Duration::from_millis(2));
+        }
+        Ok(None)
     }
 
     /// Replaces state.json: a reader sees the old one or the new one, whole.
@@ -497,7 +585,8 @@ pub struct Summary {
 /// One container by its id.
 pub fn summary(root: &Path, id: &str) -> Result<Summary> {
     let dir = StateDir::open(root, id)?;
-    summarize(id, dir.load()?)
+    let found = dir.load_made()?.map(|state| dir.settled(state)).transpose()?;
+    Ok(summarize(id, found, &mut Users::default()))
 }
 
 /// The names of all containers beneath `root`, in order.
@@ -513,24 +602,28 @@ pub fn ids(root: &Path) -> Result<Vec<String>> {
 /// All containers beneath `root`, by name. One whose state is broken is listed as stopped, so that it can be seen and
 /// removed; where it only cannot be read now nothing is listed, since it may be running.
 pub fn list(root: &Path) -> Result<Vec<Summary>> {
-    let mut containers = Vec::new();
+    let (mut containers, mut users) = (Vec::new(), Users::default());
     for id in ids(root)? {
-        let mut is_there = false;
-        let state = StateDir::open(root, &id).and_then(|dir| {
-            is_there = true;
-            dir.load()
-        });
-        let state = match state {
-            Ok(state) => state,
+        let dir = match StateDir::open(root, &id) {
+            Ok(dir) => dir,
             Err(error) if error.errno.is_some_and(passes) => return Err(error),
-            Err(error) if is_there => {
-                crate::log::warn(error.to_string());
-                None
-            }
             // It has gone meanwhile, or is no directory.
             Err(_) => continue,
         };
-        containers.push(summarize(&id, state)?);
+        let found = match dir.load_made() {
+            Ok(state) => state.map(|state| dir.settled(state)).transpose(),
+            Err(error) if error.errno.is_some_and(passes) => return Err(error),
+            Err(error) if error.step != Step::Missing => {
+                crate::log::warn(error.to_string());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        };
+        let found = match found {
+            Err(error) if error.step == Step::Missing => continue,
+            found => found?,
+        };
+        containers.push(summarize(&id, found, &mut users));
     }
     Ok(containers)
 }
@@ -541,9 +634,9 @@ pub fn passes(errno: i32) -> bool {
     [EBUSY, EINTR, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, ENOSYS, EPERM].contains(&errno)
 }
 
-fn summarize(id: &str, state: Option<State>) -> Result<Summary> {
-    let Some(state) = state else {
-        return Ok(Summary {
+fn summarize(id: &str, found: Option<(State, Status)>, users: &mut Users) -> Summary {
+    let Some((state, status)) = found else {
+        return Summary {
             id: id.to_owned(),
             status: Status::Stopped,
             pid: 0,
@@ -552,30 +645,32 @@ fn summarize(id: &str, state: Option<State>) -> Result<Summary> {
             created: String::new(),
             owner: String::new(),
             annotations: Vec::new(),
-        });
+        };
     };
-    let status = state.status()?;
-    Ok(Summary {
+    Summary {
         id: id.to_owned(),
         status,
         pid: state.init.filter(|_| status != Status::Stopped).map_or(0, |init| init.pid),
         bundle: state.bundle,
         rootfs: state.rootfs,
         created: state.created,
-        owner: user_name(state.owner),
+        owner: users.name(state.owner),
         annotations: state.annotations,
-    })
+    }
 }
 
-/// The name of a user of the host, or `#uid`.
-fn user_name(uid: u32) -> String {
-    std::fs::read_to_string("/etc/passwd")
-        .ok()
-        .and_then(|text| {
-            text.lines()
-                .map(|line| line.split(':').collect::<Vec<_>>())
-                .find(|fields| fields.len() > 2 && fields[2].parse() == Ok(uid))
-                .map(|fields| fields[0].to_owned())
-        })
-        .unwrap_or_else(|| format!("#{uid}"))
+/// The names of the host's users, each looked for once; `#uid` of who has none.
+#[derive(Default)]
+struct Users(std::collections::BTreeMap<u32, String>);
+
+impl Users {
+    fn name(&mut self, uid: u32) -> String {
+        let look = || {
+            let text = crate::bytes::text("/etc/passwd").ok()?;
+            let name =
+                text.lines().find(|line| line.split(':').nth(2).is_some_and(|field| field.parse() == Ok(uid)))?;
+            name.split(':').next().map(str::to_owned)
+        };
+        self.0.entry(uid).or_insert_with(|| look().unwrap_or_else(|| format!("#{uid}"))).clone()
+    }
 }

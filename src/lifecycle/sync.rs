@@ -15,13 +15,17 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrAt, Error, Result, Step};
-use crate::steps::mounts::Source;
+use crate::plan::mounts::Source;
 
 /// What is now true, said by one side to the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sync {
     /// setup: the maps are written, init is in its cgroup; this is init's pid on the host.
     Mapped(i32),
+    /// setup: the device rules hold.
+    DeviceRules,
+    /// the hop: it has cloned init, this is its pid on the host; whether straight into the cgroup. The pidfd follows.
+    Cloned(i32, bool),
     /// init: its namespaces are there; these sources it cannot reach, or may not map.
     NamespacesReady(Vec<Source>),
     /// setup: what only the host can do is done; the detached mounts of the unreachable sources follow as descriptors.

@@ -45,9 +45,7 @@ pub fn update(globals: &Globals, id: &str, options: &UpdateOptions) -> Result<()
     let host = HostFacts::probe(&Spec::default())?;
     let tree = |tree: &crate::cgroup::SavedTree| Tree::at(tree.directory.clone(), tree.controllers.clone(), tree.v2);
     let plan = Cgroup::update(&resources, state.cgroup.trees.iter().map(tree).collect(), &host)?;
-    for note in &plan.notes {
-        crate::log::warn(note);
-    }
+    crate::log::warn_all(&plan.notes);
     let schemata = schemata_file(&dir, &state, options)?;
     cgroup.update(&plan)?;
     for (file, line) in schemata.iter().flat_map(|file| options.schemata.iter().map(move |line| (file, line))) {

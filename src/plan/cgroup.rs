@@ -3,11 +3,11 @@
 //! A limit is planned as the very file and value that will be written, by the rules of the hierarchy that has its
 //! controller. What v1 and v2 name differently is converted in `limits.rs`; device rules are normalised in `devices.rs`.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use super::{CgroupManager, Options};
+use super::options::Options;
 use crate::error::{Error, Result};
-use crate::host::{CgroupMode, HostFacts};
+use crate::host::{CgroupManager, CgroupMode, HostFacts};
 use crate::spec;
 
 pub mod devices;
@@ -15,7 +15,7 @@ mod limits;
 pub mod systemd;
 
 pub use devices::DeviceRules;
-pub use limits::{TCP_BUFFERS, instead};
+pub use limits::{TCP_BUFFERS, instead, is_no_limit};
 
 /// A hierarchy in which the container has a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,8 +99,8 @@ impl Cgroup {
         let trees = match options.cgroup_manager {
             CgroupManager::Disabled => Vec::new(),
             CgroupManager::Systemd => unit.iter().flat_map(|unit| systemd::trees(unit, host)).collect(),
-            // Nobody but the host's root may write outside of what was delegated; without a path nothing was.
-            CgroupManager::Cgroupfs if rootless && path.is_none() => Vec::new(),
+            // Nobody but the host's root may write outside of what was delegated.
+            CgroupManager::Cgroupfs if rootless && path.is_none() && !host.cgroup.delegated => Vec::new(),
             CgroupManager::Cgroupfs => trees(path, host, options),
         };
         let (writes, enable) = match resources {
@@ -110,9 +110,11 @@ impl Cgroup {
                 limits::plan(resources, zero, &trees, host, &mut notes)?
             }
         };
-        let rules = DeviceRules::new(resources.map(|r| &r.devices[..]).unwrap_or_default())?;
+        let rules = DeviceRules::new(resources.map(|r| &r.devices[..]).unwrap_or_default(), &mut notes)?;
         let devices = (!trees.is_empty() && !host.in_user_namespace && host.euid == 0).then_some(rules);
-        let forgiving = rootless && writes.is_empty();
+        devices.as_ref().map_or(Ok(()), |rules| can_hold(rules, &trees))?;
+        // A path that was asked for is no guess, and an error there one that runc has, too.
+        let forgiving = rootless && path.is_none() && writes.is_empty();
         let owner = owner(spec).filter(|uid| *uid != host.euid && trees.iter().all(|tree| tree.v2));
         Ok(Cgroup { trees, unit, enable, writes, devices, owner, forgiving, notes })
     }
@@ -157,6 +159,20 @@ impl Cgroup {
     pub fn device_rules(&self) -> Option<usize> {
         self.devices.as_ref().map(|rules| rules.exceptions.len())
     }
+}
+
+/// The v1 controller holds device rules where it is mounted, a program of cgroup v2 elsewhere.
+fn can_hold(rules: &DeviceRules, trees: &[Tree]) -> Result<()> {
+    if trees.iter().any(|tree| tree.controllers.iter().any(|name| name == "devices")) {
+        return rules.check_v1();
+    }
+    if rules.deny_something() && !trees.iter().any(|tree| tree.v2) {
+        return Err(Error::spec(
+            "/linux/resources/devices",
+            "cannot be held: this host mounts neither cgroup v2 nor v1's devices controller",
+        ));
+    }
+    Ok(())
 }
 
 /// The limits' sentences are about config.json; those of an update come from another document, with the same pointers.
@@ -208,22 +224,22 @@ fn trees(path: Option<&str>, host: &HostFacts, options: &Options) -> Vec<Tree> {
 /// An absolute path counts from the hierarchy's root, a relative one and the default (the id) from `base`.
 fn place(path: Option<&str>, base: &Path, id: &str) -> PathBuf {
     match path {
-        Some(path) if path.starts_with('/') => clean(path),
-        path => clean(&format!("{}/{}", base.display(), path.unwrap_or(id))),
+        Some(path) if path.starts_with('/') => clean(Path::new(path)),
+        path => clean(&base.join(path.unwrap_or(id))),
     }
 }
 
 /// Without `.` and `..`, which never lead out of the hierarchy.
-fn clean(path: &str) -> PathBuf {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
+fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
         match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            name => parts.push(name),
+            Component::ParentDir => drop(clean.pop()),
+            Component::Normal(name) => clean.push(name),
+            _ => {}
         }
     }
-    parts.iter().collect()
+    clean
 }
 
 #[cfg(test)]
@@ -232,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_path_never_leaves_the_hierarchy() {
-        assert_eq!(clean("/a/../../../etc"), Path::new("etc"));
+        assert_eq!(clean(Path::new("/a/../../../etc")), Path::new("etc"));
         assert_eq!(place(Some("a.slice:b:c"), Path::new("/own"), "id"), Path::new("own/a.slice:b:c"));
         assert_eq!(place(Some("/x/y"), Path::new("/own"), "id"), Path::new("x/y"));
         assert_eq!(place(None, Path::new("/own"), "id"), Path::new("own/id"));

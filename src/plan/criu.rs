@@ -4,11 +4,12 @@
 //! So an image that someone else made names nothing on the host, whatever it says, and at restore the config alone decides
 //! what lies where. Its number would not do: engines write another list of mounts for a container that they import.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::Plan;
 use super::mounts::MountKind;
-use super::rootfs::RootfsPath;
+use super::path::RootfsPath;
 
 /// A mount whose source is the host's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,11 +43,11 @@ pub fn externals(plan: &Plan) -> Vec<External> {
     });
     let mut all: Vec<External> = binds.chain(masks).collect();
     // Of two in the same place the upper one is seen.
-    let keys: Vec<String> = all.iter().map(|external| external.key.clone()).collect();
+    let last: BTreeMap<String, usize> = all.iter().enumerate().map(|(at, one)| (one.key.clone(), at)).collect();
     let mut number = 0;
     all.retain(|external| {
         number += 1;
-        !keys[number..].contains(&external.key)
+        last.get(&external.key) == Some(&(number - 1))
     });
     all
 }

@@ -1,9 +1,12 @@
 //! The device nodes and links of /dev: those that every container has (config-linux.md#default-devices), and the
 //! config's own. Of two entries for one path the first one holds, as with runc and crun.
 
-use super::mounts::{Mounts, NamespacesSummary};
+use std::collections::BTreeMap;
+
+use super::mounts::Mounts;
+use super::namespaces::NamespacesSummary;
+use super::path::{RootfsPath, no_nul};
 use super::process::NO_ID;
-use super::rootfs::{RootfsPath, no_nul};
 use crate::error::{Error, Result};
 use crate::spec::Spec;
 
@@ -84,7 +87,7 @@ pub fn plan(spec: &Spec<'_>, ns: &NamespacesSummary, mounts: &Mounts, in_user_na
         .iter()
         .map(|&(name, major, minor)| Node {
             index: None,
-            path: RootfsPath::new(&format!("/dev/{name}")),
+            path: RootfsPath::new(format!("/dev/{name}")),
             kind: DeviceKind::Char,
             major,
             minor,
@@ -94,6 +97,8 @@ pub fn plan(spec: &Spec<'_>, ns: &NamespacesSummary, mounts: &Mounts, in_user_na
             bind,
         })
         .collect();
+    let mut places: BTreeMap<RootfsPath, usize> =
+        nodes.iter().enumerate().map(|(place, node)| (node.path.clone(), place)).collect();
     for (i, device) in spec.linux.iter().flat_map(|linux| linux.devices.iter()).enumerate() {
         let pointer = format!("/linux/devices/{i}");
         let text = match device.path.as_deref() {
@@ -143,8 +148,11 @@ pub fn plan(spec: &Spec<'_>, ns: &NamespacesSummary, mounts: &Mounts, in_user_na
             gid: owner("gid", device.gid)?,
             bind: bind && kind != DeviceKind::Fifo,
         };
-        match nodes.iter_mut().find(|other| other.path == node.path) {
-            None => nodes.push(node),
+        match places.get(&node.path).map(|place| &mut nodes[*place]) {
+            None => {
+                places.insert(node.path.clone(), nodes.len());
+                nodes.push(node);
+            }
             Some(Node { index: Some(first), .. }) => {
                 notes.push(format!(
                     "config.json: {pointer}: left out, since /linux/devices/{first} is at {text} already"
@@ -157,8 +165,9 @@ pub fn plan(spec: &Spec<'_>, ns: &NamespacesSummary, mounts: &Mounts, in_user_na
         return Ok(Devices::default());
     }
     // What is mounted there is wanted instead, as in `-v /dev/urandom:/dev/random`, and may be the host's own node.
+    let seen = mounts.seen();
     nodes.retain(|node| {
-        let Some(mount) = mounts.at(&node.path) else { return true };
+        let Some(mount) = seen.at(&node.path) else { return true };
         notes.extend(node.index.map(|i| {
             format!("config.json: /linux/devices/{i}: left out, since /mounts/{} lies on {}", mount.index, node.path)
         }));

@@ -14,7 +14,7 @@ use super::memory_policy::{self, MemoryPolicy};
 use super::namespaces::{Kind, Namespaces};
 use super::process::{NO_ID, Process, capability};
 use super::seccomp::{self, Filter};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, show};
 use crate::host::HostFacts;
 use crate::spec::{self, List, Spec, Str};
 
@@ -24,9 +24,9 @@ pub struct Options {
     /// The program and its arguments.
     pub args: Vec<OsString>,
     /// --cwd.
-    pub cwd: Option<String>,
+    pub cwd: Option<OsString>,
     /// --env, added to the config's.
-    pub env: Vec<String>,
+    pub env: Vec<OsString>,
     /// --tty.
     pub tty: bool,
     /// --user: `uid[:gid]`.
@@ -108,10 +108,12 @@ pub struct Exec {
     pub handover: bool,
     /// What is worth a warning.
     pub notes: Vec<String>,
+    /// What engines send every time and nobody can act on.
+    pub asides: Vec<String>,
 }
 
-/// The process that the command line describes: the container's with what the options change. Its `args` are for
-/// messages where they are no UTF-8; [`Exec::new`] takes the bytes.
+/// The process that the command line describes: the container's with what the options change. Its `args` and `cwd` are for
+/// messages where they are no UTF-8; [`Exec::new`] takes the bytes, and the variables.
 pub fn from_options<'a>(container: &spec::Process<'a>, options: &'a Options) -> Result<spec::Process<'a>> {
     let mut process = container.clone();
     if options.args.is_empty() {
@@ -119,16 +121,15 @@ pub fn from_options<'a>(container: &spec::Process<'a>, options: &'a Options) -> 
     }
     process.args = List(options.args.iter().map(|arg| Str(arg.to_string_lossy())).collect());
     if let Some(cwd) = &options.cwd {
-        if !cwd.starts_with('/') {
+        if !Path::new(cwd).is_absolute() {
             return Err(Error::usage(format!("--cwd {cwd:?} is no absolute path")));
         }
-        process.cwd = Some(cwd.as_str().into());
+        process.cwd = Some(Str(cwd.to_string_lossy()));
     }
     for variable in &options.env {
-        if variable.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
+        if variable.as_bytes().iter().position(|byte| *byte == b'=').is_none_or(|at| at == 0) {
             return Err(Error::usage(format!("--env {variable:?} is not NAME=VALUE")));
         }
-        process.env.0.push(variable.as_str().into());
     }
     process.terminal = options.tty;
     let user = process.user.get_or_insert_default();
@@ -204,27 +205,33 @@ impl Exec {
         options: &Options,
     ) -> Result<Exec> {
         let linux = spec.linux.as_ref();
-        let mut notes = Vec::new();
+        let (mut notes, mut asides) = (Vec::new(), Vec::new());
         let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
         check_terminal(terminal, options)?;
         let namespaces = Namespaces::new(linux)?;
-        let idmaps = IdMaps::new(linux, &namespaces, host)?;
+        let idmaps = IdMaps::new(linux, &namespaces, host, &mut Vec::new())?;
         let create_options = super::Options {
             id: container.id.to_owned(),
             console_socket: options.console_socket,
             detached: options.detach,
             preserve_fds: options.preserve_fds,
+            env: if file.is_none() { options.env.clone() } else { Vec::new() },
             ..super::Options::default()
         };
-        let mut process = Process::new(spec, &namespaces, idmaps.as_ref(), host, &create_options, &mut notes)
-            .map_err(|error| in_file(error, file))?;
+        let mut process =
+            Process::new(spec, &namespaces, idmaps.as_ref(), host, &create_options, (&mut notes, &mut asides))
+                .map_err(|error| in_file(error, file))?;
         if file.is_none() {
             // A warning, as in config.json.
             for name in options.caps.iter().filter(|name| capability(name).is_none()) {
                 notes.push(format!("--cap {name:?} is no capability, ignored: they are named as CAP_CHOWN"));
             }
             process.args = options.args.iter().map(|arg| c_string(arg)).collect::<Result<_>>()?;
+            if let Some(cwd) = &options.cwd {
+                process.cwd = cwd.into();
+            }
         }
+        super::process::fits_execve(&process).map_err(|error| in_file(error, file))?;
         if !container.setgroups {
             if process.user.groups.as_ref().is_some_and(|groups| !groups.is_empty()) {
                 let what = "the container's user namespace denies setgroups: it cannot have supplementary groups";
@@ -262,6 +269,7 @@ impl Exec {
             no_new_keyring: container.no_new_keyring,
             handover: terminal || listens || deadline || options.waits,
             notes,
+            asides,
         })
     }
 
@@ -339,7 +347,12 @@ fn inside(text: &str, below: &str) -> Result<PathBuf> {
             Component::Normal(name) if !name.as_bytes().contains(&0) => path.push(name),
             Component::RootDir | Component::CurDir => {}
             Component::ParentDir if path.pop() => {}
-            _ => return Err(Error::usage(format!("--cgroup {text:?}: it leads out of the container's cgroup"))),
+            // runc's words on v1 and v2 in one.
+            _ => {
+                let below = show(Path::new(below));
+                let what = format!("--cgroup {text:?}: bad sub cgroup path: {below} is not a sub cgroup path");
+                return Err(Error::usage(what).hint("it leads out of the container's cgroup"));
+            }
         }
     }
     Ok(path)
@@ -411,7 +424,7 @@ mod tests {
         let options = Options {
             args: vec![OsString::from_vec(b"\xff".to_vec()), "b".into()],
             cwd: Some("/tmp".into()),
-            env: strings(&["A=2", "B=3"]),
+            env: vec!["A=2".into(), "B=3".into()],
             user: Some("9".into()),
             additional_gids: strings(&["8"]),
             caps: strings(&["CAP_KILL", "CHOWN", "CAP_SETUID"]),
@@ -429,7 +442,7 @@ mod tests {
         assert_eq!(process.capabilities.bounding, chown | kill | setuid);
         assert_eq!(process.capabilities.effective, kill | setuid);
         assert_eq!((process.capabilities.inheritable, process.capabilities.ambient), (kill, kill));
-        assert_eq!((process.cwd.as_str(), process.apparmor_profile.as_deref()), ("/tmp", Some("inner")));
+        assert_eq!((process.cwd.as_path(), process.apparmor_profile.as_deref()), (Path::new("/tmp"), Some("inner")));
     }
 
     #[test]
@@ -488,7 +501,7 @@ mod tests {
         let table: [(Option<&str>, Options, &str); 7] = [
             (None, Options::default(), "a program is missing"),
             (None, Options { cwd: Some("tmp".into()), ..options() }, "--cwd \"tmp\" is no absolute path"),
-            (None, Options { env: strings(&["A"]), ..options() }, "--env \"A\" is not NAME=VALUE"),
+            (None, Options { env: vec!["A".into()], ..options() }, "--env \"A\" is not NAME=VALUE"),
             (None, Options { tty: true, detach: true, ..options() }, "--tty with --detach needs --console-socket"),
             (None, Options { console_socket: true, detach: true, ..options() }, "--console-socket goes with --tty"),
             (Some(r#"{"args": ["x"]}"#), options(), "p.json: /cwd: missing"),

@@ -312,7 +312,8 @@ fn process(plan: &Plan, out: &mut Lines) {
     if process.personality.is_some() {
         out.add("set the execution domain", "personality", "/linux/personality");
     }
-    out.add(format!("go to {}", process.cwd), "chdir", "/process/cwd").sh(format!("cd {}", process.cwd));
+    let cwd = process.cwd.display();
+    out.add(format!("go to {cwd}"), "chdir", "/process/cwd").sh(format!("cd {cwd}"));
     let caps = &process.capabilities;
     out.add(
         format!("keep in the bounding set: {}", list(caps.bounding)),
@@ -349,7 +350,6 @@ fn process(plan: &Plan, out: &mut Lines) {
 
 fn last(plan: &Plan, out: &mut Lines) {
     let process = &plan.process;
-    hook_lines("startContainer", &plan.hooks.start_container, out);
     for limit in &process.rlimits {
         let value = |n: u64| if n == u64::MAX { "unlimited".to_owned() } else { n.to_string() };
         let (soft, hard) = (value(limit.soft), value(limit.hard));
@@ -361,12 +361,18 @@ fn last(plan: &Plan, out: &mut Lines) {
         out.add("gain no privileges by execve any more", "prctl(PR_SET_NO_NEW_PRIVS)", "/process/noNewPrivileges")
             .sh("setpriv --no-new-privs ...");
     }
+    let hooks = &plan.hooks.start_container;
     let early = plan.seccomp.as_ref().filter(|filter| filter.loads_early(process.no_new_privileges));
+    // The filter is there before the hooks; Landlock, which it might forbid, before the filter.
+    if early.is_some() || plan.seccomp.is_none() {
+        hook_lines("startContainer", hooks, out);
+    }
     if !landlock::comes_early(early, process.no_new_privileges) {
         landlock_lines(plan, out);
     }
     if let Some(filter) = plan.seccomp.as_ref().filter(|_| early.is_none()) {
         filter_line(filter, out);
+        hook_lines("startContainer", hooks, out);
     }
     if plan.preserve_fds > 0 {
         out.add(format!("keep {} file descriptors from 3 on", plan.preserve_fds), "close_range, fcntl", "");
@@ -480,11 +486,6 @@ pub fn text(plan: &Plan) -> String {
         }
     }
     text
-}
-
-/// The shell's commands alone.
-pub fn shell(plan: &Plan) -> String {
-    lines(plan).iter().filter_map(|line| line.sh.as_ref()).map(|sh| format!("{sh}\n")).collect()
 }
 
 #[cfg(test)]

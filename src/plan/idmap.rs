@@ -6,7 +6,7 @@ use crate::host::HostFacts;
 use crate::spec;
 
 /// One line of a map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IdMap {
     /// First id inside.
     pub container: u32,
@@ -40,14 +40,24 @@ pub struct IdMaps {
 
 impl IdMaps {
     /// From /linux/uidMappings and gidMappings; None without a new user namespace.
-    pub fn new(linux: Option<&spec::Linux<'_>>, namespaces: &Namespaces, host: &HostFacts) -> Result<Option<IdMaps>> {
+    pub fn new(
+        linux: Option<&spec::Linux<'_>>,
+        namespaces: &Namespaces,
+        host: &HostFacts,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<IdMaps>> {
         let uid = lines("/linux/uidMappings", linux.map(|l| &l.uid_mappings[..]).unwrap_or_default())?;
         let gid = lines("/linux/gidMappings", linux.map(|l| &l.gid_mappings[..]).unwrap_or_default())?;
         if !namespaces.makes(Kind::User) {
             let given = !uid.is_empty() || !gid.is_empty();
             if given && !namespaces.joins(Kind::User) {
-                let which = if uid.is_empty() { "gidMappings" } else { "uidMappings" };
-                return Err(Error::spec(format!("/linux/{which}"), "needs a user namespace in /linux/namespaces"));
+                // Without a namespace each id is its own. Who maps root elsewhere must not get the host's root.
+                let same = |map: &[IdMap]| map.iter().all(|line| line.container == line.host);
+                let which = if same(&uid) && !gid.is_empty() { "gidMappings" } else { "uidMappings" };
+                if !same(&uid) || !same(&gid) {
+                    return Err(Error::spec(format!("/linux/{which}"), "needs a user namespace in /linux/namespaces"));
+                }
+                notes.push(format!("config.json: /linux/{which}: without effect, since there is no user namespace"));
             }
             return Ok(None);
         }

@@ -1,15 +1,13 @@
 //! Paths that the program may use, and no others: the annotations `io.hull.landlock.*` (landlock(7)). They hold beneath all
 //! other limits, for the program and whatever exec adds.
 
-use super::rootfs::RootfsPath;
+use super::path::RootfsPath;
 use super::seccomp::Filter;
 use crate::error::{Error, Result, Step};
 use crate::host::HostFacts;
-use crate::spec::Spec;
 use crate::spec::json::nearest;
+use crate::spec::{LANDLOCK, Spec};
 
-/// What all the annotations begin with.
-pub const PREFIX: &str = "io.hull.landlock.";
 /// The first version of Landlock that restricts truncate(2), which writes (Linux 6.2).
 pub const ABI: u32 = 3;
 
@@ -53,12 +51,13 @@ pub struct Rule {
 impl Rule {
     /// Where config.json asks for it.
     pub fn pointer(&self) -> String {
-        format!("/annotations/{PREFIX}{}", self.word)
+        format!("/annotations/{LANDLOCK}{}", self.word)
     }
 }
 
 /// Whether the rules come into force before the capabilities fall, and so before startContainer hooks: without
-/// no_new_privs that takes CAP_SYS_ADMIN, and a filter that is loaded then may forbid the calls.
+/// no_new_privs that takes CAP_SYS_ADMIN, and a filter that is loaded then may forbid the calls. Of a filter that is only
+/// loaded in front of startContainer hooks the same holds: there the rules come in front of it.
 pub fn comes_early(early_filter: Option<&Filter>, no_new_privileges: bool) -> bool {
     early_filter.is_some() || !no_new_privileges
 }
@@ -68,30 +67,26 @@ pub fn check_restorable(landlock: Option<&Landlock>, verb: &str) -> Result<()> {
     match landlock {
         None => Ok(()),
         Some(_) => {
-            let what = format!("{verb} a container with annotations {PREFIX}*: CRIU does not put Landlock back");
+            let what = format!("{verb} a container with annotations {LANDLOCK}*: CRIU does not put Landlock back");
             Err(Error::host(Step::Criu, what))
         }
     }
 }
 
-/// Whether any of the annotations is there.
-pub fn is_asked_for(spec: &Spec<'_>) -> bool {
-    spec.annotations.iter().any(|(key, _)| key.starts_with(PREFIX))
-}
-
 /// From the annotations; None where none of them is there.
 pub fn plan(spec: &Spec<'_>, host: &HostFacts) -> Result<Option<Landlock>> {
-    if !is_asked_for(spec) {
+    if !spec.asks_for_landlock() {
         return Ok(None);
     }
     let mut rules = Vec::new();
     for (key, value) in spec.annotations.iter() {
-        let Some(word) = key.strip_prefix(PREFIX) else { continue };
+        let Some(word) = key.strip_prefix(LANDLOCK) else { continue };
         let pointer = format!("/annotations/{}", &**key);
         let Some((word, access)) = WORDS.into_iter().find(|(known, _)| *known == word) else {
             let names = WORDS.map(|(word, _)| word);
-            let meant = nearest(word, names).map(|name| format!(": did you mean {PREFIX}{name}?")).unwrap_or_default();
-            return Err(Error::spec(pointer, format_args!("is none of {PREFIX}{}{meant}", names.join(", "))));
+            let meant =
+                nearest(word, names).map(|name| format!(": did you mean {LANDLOCK}{name}?")).unwrap_or_default();
+            return Err(Error::spec(pointer, format_args!("is none of {LANDLOCK}{}{meant}", names.join(", "))));
         };
         if host.landlock < ABI {
             let lacks = match host.landlock {

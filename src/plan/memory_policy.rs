@@ -35,7 +35,7 @@ pub struct MemoryPolicy {
 pub fn plan(policy: &spec::MemoryPolicy<'_>) -> Result<MemoryPolicy> {
     let at = |field: &str| format!("/linux/memoryPolicy/{field}");
     let Some(name) = policy.mode.as_deref().filter(|mode| !mode.is_empty()) else {
-        return Err(Error::spec(at("mode"), "missing"));
+        return Err(Error::spec(at("mode"), "invalid memory policy mode \"\": it is missing"));
     };
     let Some(&(name, mode)) = MODES.iter().find(|(known, _)| *known == name) else {
         return Err(unknown(at("mode"), "mode", name, &MODES));
@@ -47,8 +47,9 @@ pub fn plan(policy: &spec::MemoryPolicy<'_>) -> Result<MemoryPolicy> {
         };
         flags |= bit;
     }
-    let nodes =
-        ranges::mask(policy.nodes.as_deref().unwrap_or_default()).map_err(|what| Error::spec(at("nodes"), what))?;
+    let nodes = policy.nodes.as_deref().unwrap_or_default();
+    let nodes = ranges::mask(nodes)
+        .map_err(|what| Error::spec(at("nodes"), format_args!("invalid memory policy nodes {nodes:?}: {what}")))?;
     let has = |flag: &str| FLAGS.iter().any(|(known, bit)| *known == flag && flags & bit != 0);
     let positions = has("MPOL_F_STATIC_NODES") || has("MPOL_F_RELATIVE_NODES");
     match name {
@@ -77,7 +78,7 @@ pub fn plan(policy: &spec::MemoryPolicy<'_>) -> Result<MemoryPolicy> {
 }
 
 fn unknown(pointer: String, what: &str, name: &str, known: &[(&'static str, u32)]) -> Error {
-    let error = Error::spec(pointer, format_args!("unknown {what} {name:?}"));
+    let error = Error::spec(pointer, format_args!("invalid memory policy {what} {name:?}"));
     Error { hint: did_you_mean(name, known.iter().map(|row| row.0)), ..error }
 }
 
@@ -103,14 +104,17 @@ mod tests {
     #[test]
     fn what_the_kernel_would_refuse_is_refused_with_its_place() {
         for (json, words) in [
-            ("{}", "/linux/memoryPolicy/mode: missing"),
-            (r#"{"mode":"MPOL_BINT","nodes":"0"}"#, "mode: unknown mode \"MPOL_BINT\" (did you mean \"MPOL_BIND\"?)"),
+            ("{}", "/linux/memoryPolicy/mode: invalid memory policy mode \"\""),
+            (
+                r#"{"mode":"MPOL_BINT","nodes":"0"}"#,
+                "mode: invalid memory policy mode \"MPOL_BINT\" (did you mean \"MPOL_BIND\"?)",
+            ),
             (r#"{"mode":"MPOL_BIND"}"#, "nodes: MPOL_BIND needs at least one node"),
-            (r#"{"mode":"MPOL_BIND","nodes":"x"}"#, "nodes: \"x\" is no list"),
+            (r#"{"mode":"MPOL_BIND","nodes":"x"}"#, "nodes: invalid memory policy nodes \"x\": \"x\" is no list"),
             (r#"{"mode":"MPOL_DEFAULT","nodes":"0"}"#, "nodes: MPOL_DEFAULT takes no nodes"),
             (r#"{"mode":"MPOL_LOCAL","flags":["MPOL_F_STATIC_NODES"]}"#, "flags: MPOL_LOCAL takes no flags"),
             (r#"{"mode":"MPOL_PREFERRED","flags":["MPOL_F_STATIC_NODES"]}"#, "nodes: MPOL_PREFERRED needs"),
-            (r#"{"mode":"MPOL_BIND","nodes":"0","flags":["MPOL_F_STATIC"]}"#, "flags/0: unknown flag"),
+            (r#"{"mode":"MPOL_BIND","nodes":"0","flags":["MPOL_F_STATIC"]}"#, "flags/0: invalid memory policy flag"),
             (
                 r#"{"mode":"MPOL_BIND","nodes":"0","flags":["MPOL_F_STATIC_NODES","MPOL_F_RELATIVE_NODES"]}"#,
                 "exclude each other",

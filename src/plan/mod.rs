@@ -19,6 +19,7 @@ use memory_policy::MemoryPolicy;
 use mounts::Mount;
 use namespaces::{Kind, Namespaces};
 use netdev::NetDevice;
+pub use options::{MAX_PRESERVED_FDS, Options};
 use process::Process;
 use rootfs::Rootfs;
 use seccomp::Filter;
@@ -38,56 +39,16 @@ pub mod memory_policy;
 pub mod mounts;
 pub mod namespaces;
 pub mod netdev;
+pub mod options;
+pub mod path;
 pub mod process;
 #[cfg(test)]
 mod properties;
 pub mod ranges;
 pub mod rootfs;
+pub mod script;
 pub mod seccomp;
 pub mod sysctl;
-
-/// What the command line adds to config.json.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Options {
-    /// The container's id.
-    pub id: String,
-    /// The bundle, absolute.
-    pub bundle: PathBuf,
-    /// --no-pivot.
-    pub no_pivot: bool,
-    /// --no-new-keyring.
-    pub no_new_keyring: bool,
-    /// --preserve-fds, LISTEN_FDS included.
-    pub preserve_fds: u32,
-    /// How many of them a socket-activated caller passes on (sd_listen_fds(3)).
-    pub listen_fds: u32,
-    /// The directory for a notify socket, where hull's own service manager waits for the program.
-    pub notify: Option<PathBuf>,
-    /// A console socket was given.
-    pub console_socket: bool,
-    /// create, or run --detach.
-    pub detached: bool,
-    /// How cgroups are made.
-    pub cgroup_manager: CgroupManager,
-    /// --rootless: true, false, or absent (auto).
-    pub rootless: Option<bool>,
-    /// --userns self: a user namespace with the caller's single id.
-    pub userns_self: bool,
-    /// The program's calls are recorded (`seccomp record`); what marks hull's own.
-    pub record: Option<seccomp::record::Mark>,
-}
-
-/// Who makes cgroups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CgroupManager {
-    /// hull, by the file system.
-    #[default]
-    Cgroupfs,
-    /// systemd, by D-Bus.
-    Systemd,
-    /// Nobody: no cgroup is made.
-    Disabled,
-}
 
 /// What will be done, in the order of the fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,6 +103,8 @@ pub struct Plan {
     pub notify: bool,
     /// What is worth a warning.
     pub notes: Vec<String>,
+    /// What engines send with every container and nobody can act on: for who looks for a fault.
+    pub asides: Vec<String>,
 }
 
 /// The sync points that this plan needs; Ready and Created always are.
@@ -149,10 +112,19 @@ pub struct Plan {
 pub struct SyncPoints {
     /// init waits for its maps, for a cgroup that it could not be cloned into, or to learn its number for its hooks.
     pub mapped: bool,
+    /// init was cloned into its cgroup, and waits there for the device rules before it touches what others may have changed.
+    pub device_rules: bool,
     /// setup waits for init's namespaces, to clone the sources that init cannot reach and to move network devices.
     pub namespaces_ready: bool,
     /// init waits for prestart and createRuntime hooks, and before createContainer hooks for the limits.
     pub hooks: bool,
+}
+
+impl SyncPoints {
+    /// What holds where the kernel, or a filter, did not let init be cloned into its cgroup: it waits to be put there.
+    pub fn outside(self) -> SyncPoints {
+        SyncPoints { mapped: true, device_rules: false, ..self }
+    }
 }
 
 impl Plan {
@@ -165,11 +137,11 @@ impl Plan {
         } else {
             spec
         };
-        version(spec)?;
         let linux = spec.linux.as_ref();
-        let mut notes = Vec::new();
+        let (mut notes, mut asides) = (Vec::new(), Vec::new());
+        version(spec, &mut notes)?;
         let namespaces = Namespaces::new(linux)?;
-        let idmaps = IdMaps::new(linux, &namespaces, host)?;
+        let idmaps = IdMaps::new(linux, &namespaces, host, &mut notes)?;
         for (name, value) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
             let Some(value) = value.as_deref().filter(|value| !value.is_empty()) else { continue };
             if !namespaces.own(Kind::Uts) {
@@ -185,22 +157,24 @@ impl Plan {
         let name = |text: &Option<spec::Str<'_>>| text.as_deref().filter(|t| !t.is_empty()).map(str::to_owned);
         // Without a mount namespace of its own the directory would be mounted on the host.
         let notify = options.notify.as_deref().filter(|_| namespaces.own(Kind::Mount));
-        let mut process = Process::new(spec, &namespaces, idmaps.as_ref(), host, options, &mut notes)?;
+        let mut process = Process::new(spec, &namespaces, idmaps.as_ref(), host, options, (&mut notes, &mut asides))?;
+        process::fits_execve(&process)?;
         let cgroup = Cgroup::new(spec, host, options)?;
         notes.extend(cgroup.notes.iter().cloned());
         let summary = namespaces.summary();
         let rootfs = Rootfs::new(spec, options, &summary)?;
         let mut mounts = mounts::plan(spec, host, options, &summary, &cgroup.own())?;
         // What lies in the container's own mount on the host is its own, too.
-        let own = mounts::NamespacesSummary { new_mount: summary.new_mount || rootfs.on_host, ..summary };
+        let own = namespaces::NamespacesSummary { new_mount: summary.new_mount || rootfs.on_host, ..summary };
         let devices = devices::plan(spec, &own, &mounts, host.in_user_namespace)?;
         notes.extend(mounts.notes.iter().chain(&devices.notes).cloned());
+        asides.extend(mounts.asides.iter().cloned());
         if let Some(directory) = notify {
-            mounts.mounts.push(mounts::notify(spec.mounts.len(), directory));
+            mounts.mounts.push(mounts::notify(spec.mounts.len(), directory, &rootfs));
             process.notify_socket(&format!("{}/{}", mounts::NOTIFY_DESTINATION, mounts::NOTIFY_SOCKET));
         }
         let hooks = Hooks::new(spec)?;
-        let sysctls = sysctl::plan(spec, &namespaces)?;
+        let sysctls = sysctl::plan(spec, &namespaces, &mut notes)?;
         let fail_unknown = spec.annotations.get(seccomp::FAIL_UNKNOWN_ANNOTATION).is_some_and(|value| &**value == "1");
         let context = seccomp::Context { audit_arch: host.audit_arch, fail_unknown };
         let seccomp = linux.and_then(|l| l.seccomp.as_ref()).map(|s| seccomp::compile(s, &context)).transpose()?;
@@ -216,8 +190,10 @@ impl Plan {
             .map(|rdt| intel_rdt::plan(rdt, host.resctrl.as_ref(), options))
             .transpose()?;
         let net_devices = netdev::plan(linux, &namespaces)?;
+        let mapped = idmaps.is_some() || cgroup.joined_by_write() || hooks.in_init();
         let sync = SyncPoints {
-            mapped: idmaps.is_some() || cgroup.joined_by_write() || hooks.in_init(),
+            mapped,
+            device_rules: !mapped && cgroup.devices.is_some(),
             namespaces_ready: namespaces.own(Kind::User)
                 || !net_devices.is_empty()
                 || mounts.mounts.iter().any(|mount| mount.idmap.is_some()),
@@ -249,6 +225,7 @@ impl Plan {
             userns_self: options.userns_self,
             notify: notify.is_some(),
             notes,
+            asides,
         })
     }
 
@@ -267,11 +244,12 @@ impl Plan {
     }
 }
 
-/// 1.x, with or without a suffix.
-fn version(spec: &Spec<'_>) -> Result<()> {
+/// 1.x, with or without a suffix. `v1.0.2` and `1.0` are no semantic versions, but can mean one only.
+fn version(spec: &Spec<'_>, notes: &mut Vec<String>) -> Result<()> {
     let Some(version) = &spec.oci_version else { return Err(Error::spec("/ociVersion", "missing")) };
-    let numbers: Vec<&str> = version.split(['-', '+']).next().unwrap_or_default().split('.').collect();
-    if numbers.len() != 3 || numbers.iter().any(|n| n.parse::<u32>().is_err()) {
+    let bare = version.strip_prefix('v').unwrap_or(version);
+    let numbers: Vec<&str> = bare.split(['-', '+']).next().unwrap_or_default().split('.').collect();
+    if numbers.len() > 3 || numbers.iter().any(|n| n.parse::<u32>().is_err()) {
         return Err(Error::spec(
             "/ociVersion",
             format_args!("{:?} is no version such as {}", &**version, spec::VERSION),
@@ -279,7 +257,10 @@ fn version(spec: &Spec<'_>) -> Result<()> {
     }
     if numbers[0] != "1" {
         let what = format!("{:?} is not supported: hull implements {}", &**version, spec::VERSION);
-        return Err(Error::spec("/ociVersion", what));
+        return Err(Error::spec("/ociVersion", what).hint("every 1.x is taken, such as 1.0.2"));
+    }
+    if numbers.len() < 3 || bare.len() < version.len() {
+        notes.push(format!("config.json: /ociVersion: {:?} is no semantic version, taken as 1.x", &**version));
     }
     Ok(())
 }

@@ -3,11 +3,16 @@
 //! Only /proc is guarded: what lies over it decides which labels and filters really hold (CVE-2019-16884), so on it
 //! goes proc or a bind of a procfs, and beneath it only the files that lxcfs and the like replace.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::Options;
+use serde::{Deserialize, Serialize};
+
 use super::idmap::{IdMap, lines};
-use super::rootfs::{RootfsPath, no_nul};
+use super::namespaces::NamespacesSummary;
+use super::options::Options;
+use super::path::{RootfsPath, no_nul};
+use super::rootfs::Rootfs;
 use crate::error::{Error, Result};
 use crate::host::HostFacts;
 use crate::spec::{self, IdMapping, Spec};
@@ -15,65 +20,15 @@ use crate::spec::{self, IdMapping, Spec};
 mod cgroup;
 pub mod options;
 
-pub use options::{Meaning, OPTIONS, Superblock, attr};
+pub use options::{Meaning, OPTIONS, Propagation, PropagationKind, Superblock, attr};
 
-/// What the mounts need to know about the container's namespaces: made or joined, not the host's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct NamespacesSummary {
-    /// Its own mount namespace.
-    pub new_mount: bool,
-    /// Its own user namespace.
-    pub new_user: bool,
-    /// Its own network namespace.
-    pub new_net: bool,
-    /// Its own cgroup namespace.
-    pub new_cgroup: bool,
-    /// Its own pid namespace.
-    pub new_pid: bool,
-}
-
-/// How mounts and unmounts travel between copies of a mount (mount_namespaces(7)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Propagation {
-    /// The kind.
-    pub kind: PropagationKind,
-    /// The mounts below too.
-    pub recursive: bool,
-}
-
-/// The four kinds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PropagationKind {
-    /// Both ways.
-    Shared,
-    /// Inwards only.
-    Slave,
-    /// Not at all.
-    Private,
-    /// Not at all, and it cannot be bound.
-    Unbindable,
-}
-
-impl Propagation {
-    /// Understands `rslave` and its like.
-    pub fn parse(word: &str) -> Option<Propagation> {
-        match options::meaning(word) {
-            Some(Meaning::Propagation(propagation)) => Some(propagation),
-            _ => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Propagation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = match self.kind {
-            PropagationKind::Shared => "shared",
-            PropagationKind::Slave => "slave",
-            PropagationKind::Private => "private",
-            PropagationKind::Unbindable => "unbindable",
-        };
-        write!(f, "{}{kind}", if self.recursive { "r" } else { "" })
-    }
+/// What a tree is cloned from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Source {
+    /// The root file system.
+    Rootfs,
+    /// The bind mount at this place of the plan.
+    Mount(usize),
 }
 
 /// Attributes to set and to clear.
@@ -161,7 +116,7 @@ pub struct Idmap {
 }
 
 /// From ids of the file system (`containerID`) to those of the host (`hostID`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mapping {
     /// That of the container's user namespace.
     Container,
@@ -228,17 +183,32 @@ pub struct Mounts {
     pub mounts: Vec<Mount>,
     /// Warnings.
     pub notes: Vec<String>,
+    /// Words that engines left for nobody.
+    pub asides: Vec<String>,
     /// The host's directory is bound to /dev: nothing may be made in it.
     pub dev_is_bound: bool,
 }
 
+/// What is seen once all mounts are made: the last one on each destination.
+pub struct Seen<'a> {
+    mounts: &'a [Mount],
+    last: BTreeMap<&'a Path, usize>,
+}
+
 impl Mounts {
-    /// The mount that lies on exactly this path once all are made.
-    pub fn at(&self, path: &RootfsPath) -> Option<&Mount> {
-        let lies_above = |mount: &&Mount| {
-            !matches!(mount.kind, MountKind::Remount { .. }) && path.as_path().starts_with(mount.destination.as_path())
-        };
-        self.mounts.iter().rfind(lies_above).filter(|mount| mount.destination == *path)
+    /// For questions about many paths.
+    pub fn seen(&self) -> Seen<'_> {
+        let attached = self.mounts.iter().enumerate().filter(|(_, m)| !matches!(m.kind, MountKind::Remount { .. }));
+        Seen { mounts: &self.mounts, last: attached.map(|(place, m)| (m.destination.as_path(), place)).collect() }
+    }
+}
+
+impl<'a> Seen<'a> {
+    /// The mount that lies on exactly this path: none that came later lies above it.
+    pub fn at(&self, path: &RootfsPath) -> Option<&'a Mount> {
+        let place = self.last.get(path.as_path())?;
+        let hidden = path.as_path().ancestors().any(|above| self.last.get(above).is_some_and(|later| later > place));
+        (!hidden).then(|| &self.mounts[*place])
     }
 }
 
@@ -248,10 +218,13 @@ pub const NOTIFY_SOCKET: &str = "notify.sock";
 pub const NOTIFY_DESTINATION: &str = "/run/notify";
 
 /// The directory of the container's notify socket, after the config's mounts.
-pub fn notify(index: usize, directory: &Path) -> Mount {
+pub fn notify(index: usize, directory: &Path, rootfs: &Rootfs) -> Mount {
     let kind = MountKind::Bind { source: directory.to_owned(), recursive: false };
     let mut mount = Mount::new(index, RootfsPath::new(NOTIFY_DESTINATION), kind);
     mount.attr.set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    if rootfs.keeps_peers() {
+        mount.propagation.push(Propagation { kind: PropagationKind::Slave, recursive: false });
+    }
     mount
 }
 
@@ -288,9 +261,55 @@ pub fn plan(
     for (index, entry) in spec.mounts.iter().enumerate() {
         one(spec, host, options, ns, own, index, entry, &mut planned)?;
     }
+    cut_off(spec, ns, &mut planned.mounts);
     put_readonly_last(&mut planned.mounts);
-    planned.dev_is_bound = planned.at(&RootfsPath::new("/dev")).is_some_and(Mount::is_bind);
+    planned.mounts.iter().try_for_each(fit_a_page)?;
+    planned.dev_is_bound = planned.seen().at(&RootfsPath::new("/dev")).is_some_and(Mount::is_bind);
     Ok(planned)
+}
+
+/// So many bytes of options mount(2) takes: the smallest page there is, less its NUL.
+pub const MOST_OPTIONS: usize = 4095;
+
+/// An option that is longer than fsconfig(2) takes is handed to mount(2), with all others in one text. That takes a page
+/// with its NUL and cuts off the rest: a size or a label that is lost there would not be in force.
+fn fit_a_page(mount: &Mount) -> Result<()> {
+    let MountKind::Fs { data, .. } = &mount.kind else { return Ok(()) };
+    let lengths = data.iter().map(|(key, value)| key.len() + 1 + value.as_ref().map_or(0, |value| value.len() + 1));
+    let (long, all) =
+        (data.iter().any(|(_, value)| value.as_ref().is_some_and(|v| v.len() > 255)), lengths.sum::<usize>());
+    if long && all > MOST_OPTIONS {
+        let what = format!("are {all} bytes of options, mount(2) takes at most {MOST_OPTIONS}");
+        return Err(Error::spec(format!("/mounts/{}/options", mount.index), what));
+    }
+    Ok(())
+}
+
+/// What a bind takes over from its source. It is a peer of it where the mount namespace was not cut off from the host's. That is what rootfsPropagation
+/// asks for with the binds of the config, but not with those that stand in for a file system; and where there is no mount
+/// namespace, nobody asks for it unless the entry does. Elsewhere it is a slave, or private as the root is, unless it asks
+/// for something itself.
+fn cut_off(spec: &Spec<'_>, ns: &NamespacesSummary, mounts: &mut [Mount]) {
+    let rootfs = spec.linux.as_ref().and_then(|linux| linux.rootfs_propagation.as_deref()).and_then(Propagation::parse);
+    let kept = rootfs.is_some_and(|rootfs| rootfs.kind == PropagationKind::Shared);
+    let private =
+        rootfs.is_some_and(|rootfs| matches!(rootfs.kind, PropagationKind::Private | PropagationKind::Unbindable));
+    for mount in mounts.iter_mut().filter(|mount| mount.is_bind()) {
+        let stays = match ns.new_mount {
+            true => !kept || asks_for_bind(&spec.mounts[mount.index]),
+            false => mount.propagation.iter().any(|asked| asked.kind == PropagationKind::Shared),
+        };
+        if !stays {
+            mount.propagation.insert(0, Propagation { kind: PropagationKind::Slave, recursive: true });
+        } else if private && ns.new_mount && mount.propagation.is_empty() {
+            mount.propagation.push(Propagation { kind: PropagationKind::Private, recursive: true });
+        }
+    }
+}
+
+fn asks_for_bind(entry: &spec::Mount<'_>) -> bool {
+    matches!(entry.kind.as_deref(), Some("bind" | "rbind"))
+        || entry.options.iter().any(|word| matches!(options::meaning(word), Some(Meaning::Bind { .. })))
 }
 
 /// Plans one entry, which may become several mounts.
@@ -322,7 +341,7 @@ fn one(
         ));
     }
 
-    let words = Words::read(&pointer, entry)?;
+    let mut words = Words::read(&pointer, entry)?;
     let fstype = entry.kind.as_deref().unwrap_or("");
     no_nul(&format!("{pointer}/type"), fstype)?;
     let source = entry.source.as_deref().filter(|source| !source.is_empty());
@@ -352,6 +371,8 @@ fn one(
     }
 
     if let Some(recursive) = bind {
+        words.data.retain(|word| !is_for_engines(&pointer, word, planned));
+        let idmap_words = words.idmap_words();
         refuse_data(&pointer, &words.data)?;
         let Some(source) = source else {
             return Err(Error::spec(format!("{pointer}/source"), "a bind mount needs a source"));
@@ -373,7 +394,12 @@ fn one(
             mount.recursive_attr.add(attr::RDONLY, 0);
         }
         mount.kind = MountKind::Bind { source: options.bundle.join(source), recursive };
-        mount.idmap = idmap(spec, ns, &pointer, entry, words.idmap)?;
+        mount.idmap = match idmap_words {
+            Some((i, text)) => {
+                Some(Idmap { mapping: idmap_of_words(&format!("{pointer}/options/{i}"), &text)?, recursive })
+            }
+            None => idmap(spec, ns, &pointer, entry, words.idmap)?,
+        };
         planned.mounts.push(mount);
         return Ok(());
     }
@@ -445,6 +471,13 @@ struct Words {
 }
 
 impl Words {
+    /// `idmap=...`, taken out of the words of a file system.
+    fn idmap_words(&mut self) -> Option<(usize, String)> {
+        let at = self.data.iter().position(|(_, key, value)| key == "idmap" && value.is_some())?;
+        let (i, _, value) = self.data.remove(at);
+        value.map(|value| (i, value))
+    }
+
     fn read(pointer: &str, entry: &spec::Mount<'_>) -> Result<Words> {
         let mut words = Words::default();
         for (i, word) in entry.options.iter().enumerate() {
@@ -476,6 +509,35 @@ impl Words {
     }
 }
 
+/// crun's way to write the mappings of a bind: `idmap=uids=FROM-TO-SIZE#...;gids=FROM-TO-SIZE#...`.
+fn idmap_of_words(pointer: &str, text: &str) -> Result<Mapping> {
+    let wrong = |what: &str| Error::spec(pointer, what).hint("as in idmap=uids=0-100000-65536;gids=0-100000-65536");
+    let (mut uid, mut gid) = (None, None);
+    for part in text.split(';').filter(|part| !part.is_empty()) {
+        let (kind, list) = part.split_once('=').ok_or_else(|| wrong("idmap takes uids= and gids="))?;
+        let one = |triple: &str| {
+            let numbers: Option<Vec<u32>> = triple.split('-').map(|number| number.parse().ok()).collect();
+            match numbers.as_deref() {
+                Some(&[container_id, host_id, size]) => {
+                    Ok(IdMapping { container_id, host_id, size, ..Default::default() })
+                }
+                _ => Err(wrong("idmap takes triples of numbers, each FROM-TO-SIZE")),
+            }
+        };
+        let list = list.split('#').map(one).collect::<Result<Vec<_>>>()?;
+        let place = match kind {
+            "uids" => &mut uid,
+            "gids" => &mut gid,
+            _ => return Err(wrong("idmap takes uids= and gids=")),
+        };
+        *place = Some(lines(pointer, &list)?);
+    }
+    match (uid, gid) {
+        (Some(uid), Some(gid)) => Ok(Mapping::Own { uid, gid }),
+        _ => Err(wrong("users and groups are mapped together")),
+    }
+}
+
 /// The options of a file system that one word carries: mount(2) takes them all in one string, so there can be several,
 /// as in "size=1m,mode=700". A comma in quotes or behind a backslash belongs to the value, and so do all quotes but those
 /// around a label, which the kernel takes away from mount(2)'s string only.
@@ -494,6 +556,33 @@ fn data(word: &str) -> impl Iterator<Item = (String, Option<String>)> + '_ {
     })
 }
 
+/// Words of engines' own volumes, which they have dealt with themselves and leave in the list of a bind (podman before 5.5,
+/// buildah before 1.40).
+const ENGINES: [&str; 7] = ["z", "Z", "U", "copy", "nocopy", "O", "chown"];
+/// Options that a new file system would take, and a bind has none.
+const OF_A_FILE_SYSTEM: [&str; 6] = ["mode", "uid", "gid", "size", "nr_inodes", "nr_blocks"];
+
+/// Whether such a word stands on a bind for nothing.
+pub fn is_left_out_of_a_bind(word: &str) -> bool {
+    word.split_once('=').map_or_else(|| is_left_out(word, false), |(key, _)| is_left_out(key, true))
+}
+
+fn is_left_out(key: &str, has_value: bool) -> bool {
+    ENGINES.contains(&key) && !has_value || OF_A_FILE_SYSTEM.contains(&key)
+}
+
+/// Whether a word of a bind means nothing to the kernel, and is left out: with a warning where it was meant to do something.
+fn is_for_engines(pointer: &str, (i, key, value): &(usize, String, Option<String>), planned: &mut Mounts) -> bool {
+    let at = || format!("config.json: {pointer}/options/{i}: {key:?}");
+    let left_out = is_left_out(key, value.is_some());
+    if left_out && ENGINES.contains(&key.as_str()) {
+        planned.asides.push(format!("{} is a word of engines, ignored", at()));
+    } else if left_out {
+        planned.notes.push(format!("{} belongs to a file system, not to a bind mount: ignored", at()));
+    }
+    left_out
+}
+
 /// A bind mount has no options of its own file system: a word that nobody knows is a mistake.
 fn refuse_data(pointer: &str, data: &[(usize, String, Option<String>)]) -> Result<()> {
     let Some((i, key, _)) = data.first() else { return Ok(()) };
@@ -501,6 +590,9 @@ fn refuse_data(pointer: &str, data: &[(usize, String, Option<String>)]) -> Resul
         format!("{pointer}/options/{i}"),
         format!("{key:?} is no option of a bind mount, whose file system is mounted already"),
     );
+    if options::meaning(key).is_some() {
+        return Err(error.hint("several words stand in one element of the list: each is an element of its own"));
+    }
     Err(match spec::json::nearest(key, OPTIONS.iter().map(|(name, _)| *name)) {
         Some(name) => error.hint(format!("the nearest known option is {name:?}")),
         None => error,
@@ -587,7 +679,17 @@ fn gid_is_mapped(spec: &Spec<'_>, gid: Option<&str>) -> bool {
 /// A tmpfs that is asked to be read-only must still take what comes later, and so must what is remounted: mount points in
 /// it, links, devices.
 fn put_readonly_last(mounts: &mut [Mount]) {
-    for i in 0..mounts.len() {
+    // Of those that come later; what lies in a directory follows it in the order of paths.
+    let mut later: BTreeSet<RootfsPath> = BTreeSet::new();
+    let in_order = mounts.iter().any(|mount| mount.attr.set & attr::RDONLY != 0 && !mount.is_bind());
+    for i in (0..mounts.len()).rev() {
+        let within = |path: &RootfsPath| {
+            later.range(path.clone()..).next().is_some_and(|first| first.as_path().starts_with(path.as_path()))
+        };
+        let has_later = in_order && within(&mounts[i].destination);
+        if in_order {
+            later.insert(mounts[i].destination.clone());
+        }
         if mounts[i].attr.set & attr::RDONLY == 0 {
             continue;
         }
@@ -596,10 +698,8 @@ fn put_readonly_last(mounts: &mut [Mount]) {
             MountKind::Remount { .. } => true,
             MountKind::Bind { .. } => continue,
         };
-        let path = mounts[i].destination.as_path();
-        let later = takes && mounts[i + 1..].iter().any(|other| other.destination.as_path().starts_with(path));
-        mounts[i].readonly_last |=
-            later || mounts[i].tmpcopyup || !mounts[i].links.is_empty() || path == Path::new("/dev");
+        let is_dev = mounts[i].destination.as_path() == Path::new("/dev");
+        mounts[i].readonly_last |= takes && has_later || mounts[i].tmpcopyup || !mounts[i].links.is_empty() || is_dev;
     }
 }
 

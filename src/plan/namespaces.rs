@@ -5,7 +5,6 @@
 
 use std::path::PathBuf;
 
-use super::mounts::NamespacesSummary;
 use crate::error::{Error, Result};
 use crate::spec;
 use crate::spec::json::{did_you_mean, escape};
@@ -75,10 +74,26 @@ pub struct Join {
 pub enum Spawn {
     /// One clone3 by setup.
     Straight,
-    /// A user namespace joined by path with a new pid namespace: a hop process joins the former, makes the
-    /// latter and clones init, since a pid namespace made before belongs to the outer user namespace and proc could
-    /// not be mounted (EPERM).
+    /// A user namespace is joined by path: a hop process joins it, makes the pid namespace there and clones init. A pid
+    /// namespace made before would belong to the outer user namespace, and proc could not be mounted (EPERM). The clocks'
+    /// offsets and oom_score_adj are the hop's to set, before it joins: init, which nobody in there may look into, cannot
+    /// open its own files in /proc for an ordinary user.
     ThroughUserns,
+}
+
+/// What the mounts need to know about the container's namespaces: made or joined, not the host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NamespacesSummary {
+    /// Its own mount namespace.
+    pub new_mount: bool,
+    /// Its own user namespace.
+    pub new_user: bool,
+    /// Its own network namespace.
+    pub new_net: bool,
+    /// Its own cgroup namespace.
+    pub new_cgroup: bool,
+    /// Its own pid namespace.
+    pub new_pid: bool,
 }
 
 /// What becomes of every namespace.
@@ -133,13 +148,12 @@ impl Namespaces {
         }
         let user_joined = joins.iter().any(|join| join.kind == Kind::User);
         // A cgroup namespace shows the root that its maker is in when it is made, and a time namespace takes its
-        // offsets from its maker: both are init's to unshare, whatever else.
+        // offsets from its maker: they do not go into a clone.
         let late = Kind::Cgroup.flag() | Kind::Time.flag();
         let (spawn, clone) = if made & Kind::User.flag() != 0 {
             (Spawn::Straight, made & (Kind::User.flag() | Kind::Pid.flag()))
         } else if user_joined {
-            let through = made & Kind::Pid.flag() != 0;
-            (if through { Spawn::ThroughUserns } else { Spawn::Straight }, made & Kind::Pid.flag())
+            (Spawn::ThroughUserns, made & (Kind::Pid.flag() | Kind::Time.flag()))
         } else {
             (Spawn::Straight, made & !late)
         };
@@ -217,11 +231,11 @@ mod tests {
     }
 
     #[test]
-    fn a_joined_user_namespace_with_a_new_pid_namespace_needs_a_hop() {
+    fn a_joined_user_namespace_needs_a_hop() {
         let n = namespaces(r#"{"namespaces":[{"type":"pid"},{"type":"user","path":"/proc/1/ns/user"}]}"#).unwrap();
-        assert_eq!(n.spawn, Spawn::ThroughUserns);
-        let n = namespaces(r#"{"namespaces":[{"type":"user","path":"/proc/1/ns/user"}]}"#).unwrap();
-        assert_eq!(n.spawn, Spawn::Straight);
+        assert_eq!((n.spawn, n.clone), (Spawn::ThroughUserns, Kind::Pid.flag()));
+        let n = namespaces(r#"{"namespaces":[{"type":"ipc"},{"type":"user","path":"/proc/1/ns/user"}]}"#).unwrap();
+        assert_eq!((n.spawn, n.clone, n.unshare), (Spawn::ThroughUserns, 0, Kind::Ipc.flag()));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Network devices of the host that move into the container: /linux/netDevices (config-linux.md#network-devices).
 
+use std::collections::BTreeMap;
+
 use super::namespaces::{Kind, Namespaces};
 use crate::error::{Error, Result};
 use crate::spec;
@@ -18,6 +20,7 @@ pub struct NetDevice {
 /// Plans the devices, in the order of the file.
 pub fn plan(linux: Option<&spec::Linux<'_>>, namespaces: &Namespaces) -> Result<Vec<NetDevice>> {
     let mut devices: Vec<NetDevice> = Vec::new();
+    let mut names: BTreeMap<&str, String> = BTreeMap::new();
     for (host, device) in linux.iter().flat_map(|linux| linux.net_devices.iter()) {
         let pointer = format!("/linux/netDevices/{}", host.replace('~', "~0").replace('/', "~1"));
         if !namespaces.own(Kind::Network) {
@@ -34,8 +37,8 @@ pub fn plan(linux: Option<&spec::Linux<'_>>, namespaces: &Namespaces) -> Result<
             let what = format!("{container:?}: a template has one %d and no other %");
             return Err(Error::spec(format!("{pointer}/name"), what));
         }
-        if let Some(other) = devices.iter().find(|other| !template && other.container == container) {
-            let what = format!("{container:?} is the name of {} too", other.pointer);
+        if !template && let Some(other) = names.insert(container, pointer.clone()) {
+            let what = format!("{container:?} is the name of {other} too");
             return Err(Error::spec(format!("{pointer}/name"), what));
         }
         devices.push(NetDevice { host: host.to_string(), container: container.to_owned(), pointer });

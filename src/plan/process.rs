@@ -1,6 +1,10 @@
 //! The program and what it may do: arguments, environment, ids, capabilities, limits, scheduling.
 
-use std::ffi::CString;
+use linux_raw_sys::general;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::Options;
@@ -10,7 +14,7 @@ use super::namespaces::{Kind, Namespaces};
 use crate::error::{Error, Result};
 use crate::host::HostFacts;
 use crate::spec;
-use crate::spec::json::did_you_mean;
+use crate::spec::json::{SUGGESTIONS, did_you_mean};
 use crate::spec::{List, Str};
 
 /// The program.
@@ -21,11 +25,11 @@ pub struct Process {
     /// The environment, each name once; HOME may be added from /etc/passwd by init.
     pub env: Vec<CString>,
     /// The PATH of that environment, by which `args[0]` is found.
-    pub path: String,
+    pub path: OsString,
     /// HOME is absent or empty.
     pub needs_home: bool,
     /// Working directory, absolute.
-    pub cwd: String,
+    pub cwd: PathBuf,
     /// Whether it gets a terminal.
     pub terminal: bool,
     /// Rows and columns of the terminal.
@@ -95,6 +99,8 @@ impl Capabilities {
 /// One limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rlimit {
+    /// N of /process/rlimits/N.
+    pub index: usize,
     /// The specification's name.
     pub name: &'static str,
     /// RLIMIT_*.
@@ -133,22 +139,22 @@ impl Scheduler {
 
 /// Limits by name (setrlimit(2)).
 pub const RLIMITS: [(&str, u32); 16] = [
-    ("RLIMIT_AS", libc::RLIMIT_AS),
-    ("RLIMIT_CORE", libc::RLIMIT_CORE),
-    ("RLIMIT_CPU", libc::RLIMIT_CPU),
-    ("RLIMIT_DATA", libc::RLIMIT_DATA),
-    ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE),
-    ("RLIMIT_LOCKS", libc::RLIMIT_LOCKS),
-    ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK),
-    ("RLIMIT_MSGQUEUE", libc::RLIMIT_MSGQUEUE),
-    ("RLIMIT_NICE", libc::RLIMIT_NICE),
-    ("RLIMIT_NOFILE", libc::RLIMIT_NOFILE),
-    ("RLIMIT_NPROC", libc::RLIMIT_NPROC),
-    ("RLIMIT_RSS", libc::RLIMIT_RSS),
-    ("RLIMIT_RTPRIO", libc::RLIMIT_RTPRIO),
-    ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME),
-    ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING),
-    ("RLIMIT_STACK", libc::RLIMIT_STACK),
+    ("RLIMIT_AS", general::RLIMIT_AS),
+    ("RLIMIT_CORE", general::RLIMIT_CORE),
+    ("RLIMIT_CPU", general::RLIMIT_CPU),
+    ("RLIMIT_DATA", general::RLIMIT_DATA),
+    ("RLIMIT_FSIZE", general::RLIMIT_FSIZE),
+    ("RLIMIT_LOCKS", general::RLIMIT_LOCKS),
+    ("RLIMIT_MEMLOCK", general::RLIMIT_MEMLOCK),
+    ("RLIMIT_MSGQUEUE", general::RLIMIT_MSGQUEUE),
+    ("RLIMIT_NICE", general::RLIMIT_NICE),
+    ("RLIMIT_NOFILE", general::RLIMIT_NOFILE),
+    ("RLIMIT_NPROC", general::RLIMIT_NPROC),
+    ("RLIMIT_RSS", general::RLIMIT_RSS),
+    ("RLIMIT_RTPRIO", general::RLIMIT_RTPRIO),
+    ("RLIMIT_RTTIME", general::RLIMIT_RTTIME),
+    ("RLIMIT_SIGPENDING", general::RLIMIT_SIGPENDING),
+    ("RLIMIT_STACK", general::RLIMIT_STACK),
 ];
 
 /// Scheduling policies by name (sched(7)).
@@ -186,23 +192,26 @@ const NGROUPS_MAX: usize = 65_536;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Process {
-    /// From /process; `notes` takes what is worth a warning.
+    /// From /process; `notes` takes what is worth a warning, `asides` what engines send with every container.
     pub fn new(
         spec: &spec::Spec<'_>,
         namespaces: &Namespaces,
         idmaps: Option<&IdMaps>,
         host: &HostFacts,
         options: &Options,
-        notes: &mut Vec<String>,
+        (notes, asides): (&mut Vec<String>, &mut Vec<String>),
     ) -> Result<Process> {
         // Without a program a container can be created, and held, but not started (config.md#process).
         let none = spec::Process { cwd: Some(Str::from("/")), ..Default::default() };
         let process = spec.process.as_ref().unwrap_or(&none);
         let args = c_strings("/process/args", &process.args)?;
         if spec.process.is_some() && args.first().is_none_or(|first| first.is_empty()) {
-            return Err(Error::spec("/process/args", "needs a program as its first element"));
+            return Err(Error::spec(
+                "/process/args",
+                "needs a program as its first element: exec: \"\": executable file not found in $PATH",
+            ));
         }
-        let (mut env, path, needs_home) = environment(&process.env)?;
+        let (mut env, path, needs_home) = environment(&process.env, &options.env)?;
         if options.listen_fds > 0 {
             // The program is pid 1 of its namespace, and finds the descriptors from 3 on, as sd_listen_fds(3) expects.
             env.extend(
@@ -226,8 +235,9 @@ impl Process {
         };
         let label = |pointer: &str, label: &Option<Str<'_>>, on: bool, lsm: &str| match label.as_deref() {
             None | Some("") => Ok(None),
-            Some(_) if !on => {
-                Err(Error::spec(format!("/process/{pointer}"), format_args!("{lsm} is not enabled on this host")))
+            Some(text) if !on => {
+                let what = format!("{text:?} cannot be taken: {lsm} is not enabled on this host");
+                Err(Error::spec(format!("/process/{pointer}"), what).hint("leave it out, or boot with the module"))
             }
             Some(text) => Ok(Some(text.to_owned())),
         };
@@ -237,14 +247,14 @@ impl Process {
             env,
             path,
             needs_home,
-            cwd: cwd.to_string(),
+            cwd: PathBuf::from(&**cwd),
             terminal: process.terminal,
             console_size: process.console_size.as_ref().map(|size| {
                 let clamp = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
                 (clamp(size.height), clamp(size.width))
             }),
-            user: user(process.user.as_ref(), namespaces, idmaps, keep_groups)?,
-            capabilities: capabilities(process.capabilities.as_ref(), host, namespaces, notes)?,
+            user: user(process.user.as_ref(), namespaces, idmaps, keep_groups, notes)?,
+            capabilities: capabilities(process.capabilities.as_ref(), host, namespaces, (notes, asides))?,
             no_new_privileges: process.no_new_privileges,
             oom_score_adj,
             rlimits: rlimits(&process.rlimits)?,
@@ -252,7 +262,10 @@ impl Process {
             selinux_label: label("selinuxLabel", &process.selinux_label, host.selinux, "SELinux")?,
             scheduler: process.scheduler.as_ref().map(scheduler).transpose()?,
             io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
-            personality: spec.linux.as_ref().and_then(|l| l.personality.as_ref()).map(personality).transpose()?,
+            personality: match spec.linux.as_ref().and_then(|linux| linux.personality.as_ref()) {
+                Some(wanted) => Some(personality(wanted, notes)?),
+                None => None,
+            },
             exec_affinity: Affinity::new(process.exec_cpu_affinity.as_ref())?,
         })
     }
@@ -287,31 +300,62 @@ fn c_strings(pointer: &str, list: &List<Str<'_>>) -> Result<Vec<CString>> {
     list.iter().enumerate().map(c_string).collect()
 }
 
-/// The environment with each name once: the last one counts, as it does for a shell.
-fn environment(list: &List<Str<'_>>) -> Result<(Vec<CString>, String, bool)> {
-    let mut path = DEFAULT_PATH.to_owned();
+/// Refuses what no execve(2) takes (E2BIG) before anything is made: strings of 32 pages, and arguments and environment
+/// that come, with a pointer each, to more than three quarters of 8 MiB, whatever RLIMIT_STACK is (fs/exec.c).
+pub fn fits_execve(process: &Process) -> Result<()> {
+    // The largest page of the architecture.
+    const PAGE: usize = if cfg!(target_arch = "x86_64") { 4096 } else { 65_536 };
+    const LONGEST: usize = 32 * PAGE - 1;
+    const MOST: usize = 6 << 20;
+    for (list, name) in [(&process.args, "args"), (&process.env, "env")] {
+        if let Some(text) = list.iter().find(|text| text.as_bytes().len() > LONGEST) {
+            let start: String = text.to_string_lossy().chars().take(16).collect();
+            let length = text.as_bytes().len();
+            let what = format!("{start:?}... has {length} bytes, execve takes at most {LONGEST} for one string");
+            return Err(Error::spec(format!("/process/{name}"), what));
+        }
+    }
+    let all = process.args.iter().chain(&process.env);
+    let bytes: usize = all.map(|text| text.as_bytes_with_nul().len() + size_of::<usize>()).sum();
+    if bytes > MOST {
+        let what = format!("args and env come to {bytes} bytes, execve takes at most {MOST}");
+        return Err(Error::spec("/process", what));
+    }
+    Ok(())
+}
+
+/// The environment with each name once: the last one counts, as it does for a shell. `added` come from a command line.
+fn environment(list: &List<Str<'_>>, added: &[OsString]) -> Result<(Vec<CString>, OsString, bool)> {
+    let mut path = OsString::from(DEFAULT_PATH);
     let mut needs_home = true;
-    let mut env: Vec<(&str, CString)> = Vec::with_capacity(list.len() + 1);
-    for (index, variable) in list.iter().enumerate() {
-        let pointer = format_args!("/process/env/{index}").to_string();
-        let Some((name, value)) = variable.split_once('=').filter(|(name, _)| !name.is_empty()) else {
-            return Err(Error::spec(pointer, format_args!("must be NAME=VALUE, is {:?}", &**variable)));
+    let mut env: Vec<CString> = Vec::with_capacity(list.len() + added.len() + 1);
+    let mut places: BTreeMap<&[u8], usize> = BTreeMap::new();
+    let all = list.iter().map(|variable| variable.as_bytes()).chain(added.iter().map(|variable| variable.as_bytes()));
+    for (index, variable) in all.enumerate() {
+        let pointer = || format!("/process/env/{index}");
+        let Some(at) = variable.iter().position(|byte| *byte == b'=').filter(|at| *at > 0) else {
+            let shown = OsStr::from_bytes(variable);
+            return Err(Error::spec(pointer(), format_args!("must be NAME=VALUE, is {shown:?}")));
         };
-        let text = CString::new(variable.as_bytes()).map_err(|_| Error::spec(&pointer, "holds a NUL byte"))?;
+        let (name, value) = (&variable[..at], &variable[at + 1..]);
+        let text = CString::new(variable).map_err(|_| Error::spec(pointer(), "holds a NUL byte"))?;
         match name {
-            "PATH" => path = value.to_owned(),
-            "HOME" => needs_home = value.is_empty(),
+            b"PATH" => path = OsStr::from_bytes(value).to_owned(),
+            b"HOME" => needs_home = value.is_empty(),
             _ => {}
         }
-        match env.iter_mut().find(|(known, _)| *known == name) {
-            Some(entry) => entry.1 = text,
-            None => env.push((name, text)),
+        match places.get(name) {
+            Some(place) => env[*place] = text,
+            None => {
+                places.insert(name, env.len());
+                env.push(text);
+            }
         }
     }
-    if needs_home {
-        env.retain(|(name, _)| *name != "HOME");
+    if needs_home && let Some(place) = places.get(&b"HOME"[..]) {
+        env.remove(*place);
     }
-    Ok((env.into_iter().map(|(_, text)| text).collect(), path, needs_home))
+    Ok((env, path, needs_home))
 }
 
 fn user(
@@ -319,11 +363,14 @@ fn user(
     namespaces: &Namespaces,
     idmaps: Option<&IdMaps>,
     keep_groups: bool,
+    notes: &mut Vec<String>,
 ) -> Result<User> {
     let empty = spec::User::default();
     let user = user.unwrap_or(&empty);
-    if user.umask.is_some_and(|mask| mask > 0o777) {
-        return Err(Error::spec("/process/user/umask", "must be at most 511 (0777)"));
+    // The kernel drops the same bits (umask(2)).
+    let umask = user.umask.map(|mask| mask & 0o777);
+    if let (Some(mask), Some(given)) = (umask, user.umask.filter(|given| *given > 0o777)) {
+        notes.push(format!("config.json: /process/user/umask: {given} ({given:04o}) is taken as {mask:04o}"));
     }
     if user.additional_gids.len() > NGROUPS_MAX {
         let what = format!("{} groups: the kernel takes at most {NGROUPS_MAX}", user.additional_gids.len());
@@ -362,7 +409,7 @@ fn user(
         gid: user.gid,
         groups: (setgroups && !keep_groups).then(|| user.additional_gids.to_vec()),
         keep_groups,
-        umask: user.umask.unwrap_or(DEFAULT_UMASK),
+        umask: umask.unwrap_or(DEFAULT_UMASK),
     })
 }
 
@@ -375,13 +422,13 @@ fn capabilities(
     sets: Option<&spec::Capabilities<'_>>,
     host: &HostFacts,
     namespaces: &Namespaces,
-    notes: &mut Vec<String>,
+    (notes, asides): (&mut Vec<String>, &mut Vec<String>),
 ) -> Result<Capabilities> {
     let Some(sets) = sets else { return Ok(Capabilities::default()) };
     // A new user namespace gives every capability; without one the caller's bounding set is the most that can be had.
     let grantable = if namespaces.own(Kind::User) { u64::MAX } else { host.bounding };
     let mut lost = 0u64;
-    let mut unknown: Vec<&str> = Vec::new();
+    let mut unknown: BTreeSet<&str> = BTreeSet::new();
     let mut set = |set: &str, list| {
         let mut bits = 0u64;
         let list: &List<Str<'_>> = list;
@@ -389,17 +436,18 @@ fn capabilities(
             match capability(name) {
                 Some(bit) if bit <= host.last_cap => bits |= 1 << bit,
                 // Most are in several sets: one word is enough.
-                _ if unknown.contains(&&**name) => {}
+                _ if unknown.contains(&**name) => {}
                 known => {
                     let mut what = "is newer than this kernel, ignored".to_owned();
                     if known.is_none() {
-                        let all = all_names();
-                        let meant = did_you_mean(name, all.iter().map(String::as_str));
+                        let all = || did_you_mean(name, all_names().iter().map(String::as_str));
+                        let meant = (unknown.len() < SUGGESTIONS).then(all).flatten();
                         let meant = meant.map(|question| format!("; {question}")).unwrap_or_default();
                         what = format!("is no capability, ignored{meant}");
                     }
-                    notes.push(format!("config.json: /process/capabilities/{set}/{index}: {:?} {what}", &**name));
-                    unknown.push(name);
+                    let to = if known.is_none() { &mut *notes } else { &mut *asides };
+                    to.push(format!("config.json: /process/capabilities/{set}/{index}: {:?} {what}", &**name));
+                    unknown.insert(name);
                 }
             }
         }
@@ -412,20 +460,20 @@ fn capabilities(
     if lost != 0 {
         let lost = names(lost).join(", ");
         let what = format!("cannot be granted, since hull does not have them: {lost}");
-        notes.push(format!("config.json: /process/capabilities: {what}"));
+        asides.push(format!("config.json: /process/capabilities: {what}"));
     }
     // Effective must be a subset of permitted, inheritable of the bounding set, and ambient of both permitted and
     // inheritable (capabilities(7)).
-    let mut within = |set: u64, most: u64, text: &str| {
+    let within = |to: &mut Vec<String>, set: u64, most: u64, text: &str| {
         if set & !most != 0 {
-            notes.push(format!("config.json: /process/capabilities/{text}: {}", names(set & !most).join(", ")));
+            to.push(format!("config.json: /process/capabilities/{text}: {}", names(set & !most).join(", ")));
         }
         set & most
     };
-    let inheritable = within(inheritable, bounding, "inheritable: not set, since not in bounding");
+    let inheritable = within(notes, inheritable, bounding, "inheritable: not set, since not in bounding");
     let most = permitted & inheritable;
-    let ambient = within(ambient, most, "ambient: not raised, since not permitted and inheritable too");
-    let effective = within(effective, permitted, "effective: not set, since not permitted");
+    let ambient = within(asides, ambient, most, "ambient: not raised, since not permitted and inheritable too");
+    let effective = within(notes, effective, permitted, "effective: not set, since not permitted");
     Ok(Capabilities { bounding, effective, permitted, inheritable, ambient })
 }
 
@@ -442,9 +490,14 @@ pub fn names(bits: u64) -> Vec<String> {
         .collect()
 }
 
+/// All capabilities that hull knows.
+pub fn all() -> u64 {
+    caps::all().iter().fold(0, |bits, cap| bits | 1 << cap.index())
+}
+
 /// The names of all capabilities that hull knows, in the kernel's order.
 pub fn all_names() -> Vec<String> {
-    names(caps::all().iter().fold(0, |bits, cap| bits | 1 << cap.index()))
+    names(all())
 }
 
 fn rlimits(list: &List<spec::Rlimit<'_>>) -> Result<Vec<Rlimit>> {
@@ -464,7 +517,7 @@ fn rlimits(list: &List<spec::Rlimit<'_>>) -> Result<Vec<Rlimit>> {
         if soft > hard {
             return Err(Error::spec(pointer("soft"), format_args!("{soft} is above the hard limit {hard}")));
         }
-        limits.push(Rlimit { name, resource, soft, hard });
+        limits.push(Rlimit { index, name, resource, soft, hard });
     }
     Ok(limits)
 }
@@ -518,10 +571,11 @@ fn io_priority(priority: &spec::IoPriority<'_>) -> Result<i32> {
     Ok(class << 13 | priority.priority)
 }
 
-fn personality(personality: &spec::Personality<'_>) -> Result<u32> {
-    if let Some(flag) = personality.flags.first() {
-        return Err(Error::spec("/linux/personality/flags/0", format_args!("unknown flag {:?}", &**flag)));
-    }
+fn personality(personality: &spec::Personality<'_>, notes: &mut Vec<String>) -> Result<u32> {
+    // "Currently no flag values are supported": none is set, as with runc, and each would only weaken the program.
+    notes.extend(personality.flags.iter().enumerate().map(|(index, flag)| {
+        format!("config.json: /linux/personality/flags/{index}: {:?} is not supported, left out", &**flag)
+    }));
     match personality.domain.as_deref() {
         Some("LINUX") => Ok(0),
         Some("LINUX32") => Ok(8),
@@ -539,9 +593,9 @@ mod tests {
     #[test]
     fn the_last_of_a_name_wins_and_an_empty_home_is_none() {
         let env: List<Str<'_>> = serde_json::from_str(r#"["A=1","PATH=/x","HOME=","A=2"]"#).unwrap();
-        let (env, path, needs_home) = environment(&env).unwrap();
+        let (env, path, needs_home) = environment(&env, &[]).unwrap();
         assert_eq!(env, [c"A=2".to_owned(), c"PATH=/x".to_owned()]);
-        assert_eq!((path.as_str(), needs_home), ("/x", true));
+        assert_eq!((path.to_str(), needs_home), (Some("/x"), true));
     }
 
     #[test]
@@ -584,11 +638,14 @@ mod tests {
             (r#"{"additionalGids":[4294967294,4294967295]}"#, "/process/user/additionalGids/1: 4294967295 is no id"),
         ] {
             let text = serde_json::from_str(json).unwrap();
-            let error = user(Some(&text), &Namespaces::new(None).unwrap(), None, false).unwrap_err().to_string();
+            let error = user(Some(&text), &Namespaces::new(None).unwrap(), None, false, &mut Vec::new())
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(place), "{error}");
         }
         let groups = spec::User { additional_gids: List(vec![1; NGROUPS_MAX + 1]), ..Default::default() };
-        let error = user(Some(&groups), &Namespaces::new(None).unwrap(), None, false).unwrap_err().to_string();
+        let error =
+            user(Some(&groups), &Namespaces::new(None).unwrap(), None, false, &mut Vec::new()).unwrap_err().to_string();
         assert!(error.contains("/process/user/additionalGids: 65537 groups"), "{error}");
     }
 
@@ -598,20 +655,24 @@ mod tests {
         let sets = r#"{"bounding":["CAP_KILL","CAP_KIL"],"permitted":["CAP_KILL","CAP_BPF","CAP_KIL"],
             "effective":["CAP_KILL","CAP_FOWNER"],
             "inheritable":["CAP_KILL","CAP_CHOWN"],"ambient":["CAP_KILL","CAP_CHOWN"]}"#;
-        let mut notes = Vec::new();
+        let (mut notes, mut asides) = (Vec::new(), Vec::new());
         let sets = serde_json::from_str(sets).unwrap();
-        let planned = capabilities(Some(&sets), &host, &Namespaces::new(None).unwrap(), &mut notes).unwrap();
+        let own = Namespaces::new(None).unwrap();
+        let planned = capabilities(Some(&sets), &host, &own, (&mut notes, &mut asides)).unwrap();
         let kill = 1 << capability("CAP_KILL").unwrap();
         assert_eq!((planned.bounding, planned.permitted, planned.effective), (kill, kill, kill));
         assert_eq!((planned.inheritable, planned.ambient), (kill, kill));
         let expected = [
             "config.json: /process/capabilities/bounding/1: \"CAP_KIL\" is no capability, ignored; did you mean \"CAP_KILL\"?",
-            "config.json: /process/capabilities/permitted/1: \"CAP_BPF\" is newer than this kernel, ignored",
             "config.json: /process/capabilities/inheritable: not set, since not in bounding: CAP_CHOWN",
-            "config.json: /process/capabilities/ambient: not raised, since not permitted and inheritable too: CAP_CHOWN",
             "config.json: /process/capabilities/effective: not set, since not permitted: CAP_FOWNER",
         ];
         assert_eq!(notes, expected);
+        let expected = [
+            "config.json: /process/capabilities/permitted/1: \"CAP_BPF\" is newer than this kernel, ignored",
+            "config.json: /process/capabilities/ambient: not raised, since not permitted and inheritable too: CAP_CHOWN",
+        ];
+        assert_eq!(asides, expected);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 
-use super::{Options, Plan, explain};
+use super::{Options, Plan, explain, script};
 use crate::check::mend;
 use crate::error::{Blame, Error};
 use crate::host::{CgroupFacts, CgroupMode, HostFacts, V1Hierarchy};
@@ -89,7 +89,7 @@ proptest! {
         prop_assert_eq!(&first, &plan(&text, &host, &options));
         match first {
             Ok(plan) => {
-                prop_assert!(!explain::text(&plan).is_empty() && !explain::shell(&plan).is_empty());
+                prop_assert!(!explain::text(&plan).is_empty() && !script::script(&plan).is_empty());
             }
             Err(error) => {
                 let said = error.to_string();

@@ -1,61 +1,13 @@
 //! The root file system: where it is, how it is entered, and what in it cannot be read or written.
-//!
-//! [`RootfsPath`] is the type of every path that is resolved inside the container. It cannot be given to a call that
-//! resolves on the host: only [`crate::steps::path`] opens it.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::Options;
-use super::mounts::{NamespacesSummary, Propagation};
+use super::mounts::options::{Propagation, PropagationKind};
+use super::namespaces::NamespacesSummary;
+use super::options::Options;
+use super::path::{RootfsPath, no_nul};
 use crate::error::{Error, Result};
 use crate::spec::Spec;
-
-/// A path inside the container: absolute there, without `.` and `..`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RootfsPath(PathBuf);
-
-impl RootfsPath {
-    /// Cleans `text`, which is taken from `/` if it is relative; `..` never leaves the root.
-    pub fn new(text: &str) -> RootfsPath {
-        let mut parts: Vec<&str> = Vec::new();
-        for part in text.split('/') {
-            match part {
-                "" | "." => {}
-                ".." => drop(parts.pop()),
-                name => parts.push(name),
-            }
-        }
-        RootfsPath(PathBuf::from(format!("/{}", parts.join("/"))))
-    }
-
-    /// The path as the container sees it.
-    pub fn as_path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Whether it is the root itself.
-    pub fn is_root(&self) -> bool {
-        self.0 == Path::new("/")
-    }
-
-    /// Whether it lies below `other`, or is it.
-    pub fn is_in(&self, other: &str) -> bool {
-        self.0.starts_with(other)
-    }
-
-    /// The path of `name` in it.
-    #[must_use]
-    pub fn join(&self, name: &str) -> RootfsPath {
-        RootfsPath::new(&format!("{}/{name}", self.0.display()))
-    }
-}
-
-impl fmt::Display for RootfsPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::error::show(&self.0))
-    }
-}
 
 /// How the root is entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,9 +64,10 @@ impl Rootfs {
                 let pointer = format!("/linux/{name}/{i}");
                 no_nul(&pointer, path)?;
                 if !path.starts_with('/') {
-                    return Err(Error::spec(pointer, format!("{:?} is not absolute", &**path)));
+                    return Err(Error::spec(pointer, format!("{:?} is not absolute", &**path))
+                        .hint("a path in the container has to begin with /"));
                 }
-                clean.push(RootfsPath::new(path));
+                clean.push(RootfsPath::new(&**path));
             }
             Ok(clean)
         };
@@ -154,9 +107,11 @@ impl Rootfs {
     }
 }
 
-/// Refuses a path that no system call could carry.
-pub(super) fn no_nul(pointer: &str, text: &str) -> Result<()> {
-    if text.contains('\0') { Err(Error::spec(pointer, "contains a NUL byte")) } else { Ok(()) }
+impl Rootfs {
+    /// Whether mounts of the host that come into the container's mount namespace stay peers of the host's.
+    pub fn keeps_peers(&self) -> bool {
+        self.entry != Entry::Chroot && self.propagation.is_some_and(|asked| asked.kind == PropagationKind::Shared)
+    }
 }
 
 #[cfg(test)]
@@ -169,15 +124,6 @@ mod tests {
         let (spec, _) = parse(&text)?;
         let options = Options { bundle: "/b".into(), ..Options::default() };
         Rootfs::new(&spec, &options, &NamespacesSummary { new_mount: mount, ..Default::default() })
-    }
-
-    #[test]
-    fn paths_are_cleaned_inside_the_root() {
-        for (text, clean) in [("/a/../../etc", "/etc"), ("a//./b/", "/a/b"), ("..", "/"), ("", "/")] {
-            assert_eq!(RootfsPath::new(text).as_path(), Path::new(clean));
-        }
-        assert!(RootfsPath::new("/proc/x").is_in("/proc"));
-        assert!(!RootfsPath::new("/procs").is_in("/proc"));
     }
 
     #[test]

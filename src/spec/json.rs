@@ -7,8 +7,10 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -64,6 +66,22 @@ impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
     }
 }
 
+/// The memory that one list of config.json may take: a file of MiBs that says `{}` a million times must not become hundreds.
+/// It is enough for more of anything than the kernel takes (fs.mount-max is 100,000).
+const MOST_BYTES: usize = 32 << 20;
+
+/// How many names get a "did you mean": who has more unknown ones has not misspelt them.
+pub const SUGGESTIONS: usize = 32;
+
+/// The most elements of a list or members of an object.
+fn most<T>() -> usize {
+    MOST_BYTES / size_of::<T>().max(1)
+}
+
+fn too_many<E: serde::de::Error>(most: usize) -> E {
+    E::custom(format_args!("more than {most} entries, which is more than hull reads"))
+}
+
 /// A JSON array; `null` is read as empty by the field that holds it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct List<T>(pub Vec<T>);
@@ -103,6 +121,9 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
                     Trail::enter(Segment::Index(list.len()));
                     let Some(item) = seq.next_element()? else { break };
                     Trail::leave();
+                    if list.len() == most::<T>() {
+                        return Err(too_many(most::<T>()));
+                    }
                     list.push(item);
                 }
                 Trail::leave();
@@ -148,14 +169,20 @@ impl<'de: 'a, 'a, T: Deserialize<'de>> Deserialize<'de> for Dict<'a, T> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Dict<'de, T>, A::Error> {
                 let mut dict: Vec<(Str<'de>, T)> = Vec::new();
+                let mut places: BTreeMap<Str<'de>, usize> = BTreeMap::new();
                 while let Some(key) = map.next_key::<Str<'de>>()? {
                     Trail::enter(Segment::Name(key.to_string()));
                     let value = map.next_value()?;
                     Trail::leave();
-                    match dict.iter_mut().find(|(k, _)| *k == key) {
-                        Some((_, old)) => *old = value,
-                        None => dict.push((key, value)),
+                    if let Some(place) = places.get(&key) {
+                        dict[*place].1 = value;
+                        continue;
                     }
+                    if dict.len() == most::<(Str<'_>, T)>() {
+                        return Err(too_many(dict.len()));
+                    }
+                    places.insert(key.clone(), dict.len());
+                    dict.push((key, value));
                 }
                 Ok(Dict(dict))
             }
@@ -204,13 +231,14 @@ pub struct Trail {
 }
 
 thread_local! {
-    static TRAIL: RefCell<Trail> = RefCell::default();
+    // Never dropped, as all that is kept here: std would ask libc for memory to remember that it has to.
+    static TRAIL: RefCell<ManuallyDrop<Trail>> = RefCell::default();
 }
 
 impl Trail {
     /// Starts anew, before a file is read.
     pub fn reset() {
-        TRAIL.with_borrow_mut(|trail| *trail = Trail::default());
+        TRAIL.with_borrow_mut(|trail| **trail = Trail::default());
     }
 
     /// Goes into a property or an element.
@@ -234,6 +262,11 @@ impl Trail {
             let pointer = pointer(&trail.segments, Some(key));
             trail.unknown.push(Unknown { pointer, nearest, taken });
         });
+    }
+
+    /// Whether the next unknown property gets a suggestion.
+    fn suggests() -> bool {
+        TRAIL.with_borrow(|trail| trail.unknown.len() < SUGGESTIONS)
     }
 
     /// What was noted since the last reset.
@@ -295,21 +328,25 @@ fn is_short_for(short: &str, name: &str) -> bool {
     name.as_bytes().first() == short.as_bytes().first() && short.bytes().all(|letter| letters.any(|l| l == letter))
 }
 
-/// Levenshtein's distance with one row; keys longer than 64 bytes are no typos.
+/// Levenshtein's distance, and two neighbours that changed places are one slip; keys longer than 64 bytes are no typos.
 fn distance(a: &str, b: &str) -> usize {
     // No typo takes away or adds more than four letters: hundreds of names need no closer look.
     if a.len() > 64 || b.len().abs_diff(a.len()) > 4 {
         return usize::MAX;
     }
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut before = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(ca != cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    for i in 0..a.len() {
+        let mut next = vec![i + 1; b.len() + 1];
+        for j in 0..b.len() {
+            let replaced = row[j] + usize::from(a[i] != b[j]);
+            next[j + 1] = replaced.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                next[j + 1] = next[j + 1].min(before[j - 1] + 1);
+            }
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[b.len()]
 }
@@ -400,7 +437,8 @@ pub fn field_index(key: &str, fields: &'static [&'static str]) -> Option<usize> 
         return None;
     }
     let index = fields.iter().position(|name| name.eq_ignore_ascii_case(key));
-    let near = index.map(|i| fields[i]).or_else(|| nearest(key, fields.iter().copied()));
+    let near = index.map(|i| fields[i]);
+    let near = near.or_else(|| Trail::suggests().then(|| nearest(key, fields.iter().copied())).flatten());
     Trail::unknown(key, near, index.is_some());
     index
 }

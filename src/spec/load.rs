@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 
 use super::json::Trail;
 use super::{Process, Resources, Seccomp, Spec, Unknown};
@@ -19,19 +19,30 @@ pub struct Text(pub String);
 
 /// Reads the file whole.
 pub fn read(path: &Path) -> Result<Text> {
-    let subject = || format!("read {}", show(path));
     // O_NONBLOCK: a FIFO in place of the file must not hang the reader.
-    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
+    read_if(path, OFlags::NONBLOCK, |kind| kind == FileType::RegularFile)
+}
+
+/// Reads what the caller names for this one call, to its end: a pipe or a terminal, such as /dev/stdin, as well.
+pub fn read_given(path: &Path) -> Result<Text> {
+    read_if(path, OFlags::NOCTTY, |kind| {
+        matches!(kind, FileType::RegularFile | FileType::Fifo | FileType::CharacterDevice)
+    })
+}
+
+fn read_if(path: &Path, flags: OFlags, takes: impl Fn(FileType) -> bool) -> Result<Text> {
+    let subject = || format!("read {}", show(path));
+    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | flags, Mode::empty())
         .err_at(Step::Spec, "open", subject)
         .map_err(|e| {
             if e.is(rustix::io::Errno::NOENT) {
-                e.hint("a bundle is a directory with a config.json; `hull spec` writes one").blame(Blame::Spec)
+                e.hint("a bundle holds a config.json; `hull spec` writes one").blame(Blame::Spec)
             } else {
                 e
             }
         })?;
     let stat = rustix::fs::fstat(&fd).err_at(Step::Spec, "fstat", subject)?;
-    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+    if !takes(FileType::from_raw_mode(stat.st_mode)) {
         return Err(Error::host(Step::Spec, format!("{}: not a regular file", subject())).blame(Blame::Spec));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(MAX_BYTES as usize) + 1);
@@ -65,9 +76,8 @@ pub fn resources(text: &Text) -> Result<Resources<'_>> {
     let parsed = serde_json::from_str(&text.0).map_err(|error| {
         Error::host(Step::Spec, format!("resources: {}: {error}", Trail::pointer())).blame(Blame::Spec)
     })?;
-    for unknown in Trail::take_unknown() {
-        crate::log::warn(unknown.to_string().replacen("config.json", "resources", 1));
-    }
+    let named = |unknown: &Unknown| unknown.to_string().replacen("config.json", "resources", 1);
+    crate::log::warn_all(Trail::take_unknown().iter().map(named));
     Ok(parsed)
 }
 

@@ -23,6 +23,16 @@ use crate::spec_struct;
 /// The version of the runtime specification that hull implements.
 pub const VERSION: &str = "1.3.0";
 
+/// What the annotations begin with that ask for Landlock (docs/landlock.md).
+pub const LANDLOCK: &str = "io.hull.landlock.";
+
+impl Spec<'_> {
+    /// Whether any of the annotations asks for Landlock.
+    pub fn asks_for_landlock(&self) -> bool {
+        self.annotations.iter().any(|(key, _)| key.starts_with(LANDLOCK))
+    }
+}
+
 spec_struct! {
     /// config.json (config.md).
     Spec {

@@ -9,11 +9,11 @@ use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use super::path::Root;
+use super::place::Places;
 use crate::error::{ErrAt, Error, Result, Step};
 
 /// The magic of devpts (statfs(2)), and the numbers of its ptmx.
-const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+const DEVPTS_SUPER_MAGIC: rustix::fs::FsWord = 0x1cd1;
 const PTMX: (u32, u32) = (5, 2);
 
 /// Both ends.
@@ -25,8 +25,8 @@ pub struct Terminal {
     pub peer: OwnedFd,
 }
 
-/// Opens a terminal of the container's devpts, from inside its root, and binds it to /dev/console of init's `root`.
-pub fn open(root: Option<Root<'_>>, size: Option<(u16, u16)>) -> Result<Terminal> {
+/// Opens a terminal of the container's devpts, from inside its root, and binds it to /dev/console of init's root.
+pub fn open(places: Option<&Places<'_>>, size: Option<(u16, u16)>) -> Result<Terminal> {
     let subject = || "open a terminal on /dev/pts/ptmx (/process/terminal)";
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
@@ -38,7 +38,7 @@ pub fn open(root: Option<Root<'_>>, size: Option<(u16, u16)>) -> Result<Terminal
     .map_err(|e| if e.is(Errno::NOENT) { e.hint("a terminal needs a mount of devpts on /dev/pts") } else { e })?;
     let magic = fstatfs(&master).err_at(Step::Console, "fstatfs", subject)?.f_type;
     let device = fstat(&master).err_at(Step::Console, "fstat", subject)?.st_rdev;
-    if magic as i64 != DEVPTS_SUPER_MAGIC || (rustix::fs::major(device), rustix::fs::minor(device)) != PTMX {
+    if magic != DEVPTS_SUPER_MAGIC || (rustix::fs::major(device), rustix::fs::minor(device)) != PTMX {
         return Err(Error::host(Step::Console, format!("{}: it is not the ptmx of a devpts", subject())));
     }
     unlockpt(&master).err_at(Step::Console, "ioctl(TIOCSPTLCK)", subject)?;
@@ -55,8 +55,8 @@ pub fn open(root: Option<Root<'_>>, size: Option<(u16, u16)>) -> Result<Terminal
             || "set the terminal's size (/process/consoleSize)",
         )?;
     }
-    if let Some(root) = root {
-        super::devices::bind_console(root, peer.as_fd())?;
+    if let Some(places) = places {
+        super::devices::bind_console(places.root, peer.as_fd())?;
     }
     Ok(Terminal { master, peer })
 }

@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, fstat};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
+use rustix::path::Arg;
 
 use crate::error::{Blame, ErrAt, Error, Result, Step};
 use crate::plan::mounts::attr;
@@ -51,19 +52,21 @@ impl View {
     }
 }
 
-/// Looks at the executable and opens the view, in setup: the host's mounts are still the process's own.
-pub fn open_view() -> Result<View> {
+/// Looks at the executable and opens the view, in setup: the host's mounts are still the process's own. What is given
+/// beside it is the view's mount. Its last close waits for all processors (RCU), so setup closes it while another process
+/// works, and before it runs a hook.
+pub fn open_view() -> Result<(View, Option<OwnedFd>)> {
     let file = rustix::fs::open(SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).err_at(
         Step::Executable,
         "open",
         || format!("open {SELF}"),
     )?;
     if is_sealed(&file) || sys::exe::has_verity(file.as_fd()) {
-        return Ok(View::Safe);
+        return Ok((View::Safe, None));
     }
     match read_only_view(CWD, SELF) {
-        Ok(view) => Ok(View::ReadOnly(view)),
-        Err(_) => Ok(View::ByInit),
+        Ok((view, mount)) => Ok((View::ReadOnly(view), Some(mount))),
+        Err(_) => Ok((View::ByInit, None)),
     }
 }
 
@@ -97,6 +100,14 @@ pub fn protect_early(view: View) -> Result<View> {
     }
 }
 
+/// Fails where [`protect_early`] would for want of a view: said before anything is read that a copy could not read again.
+pub fn check_early() -> Result<()> {
+    match open_view()?.0 {
+        View::ByInit => protect_early(View::ByInit).map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// Where [`protect`] failed in a way that a copy can cure, executes hull again from one, with the `preserved` descriptors
 /// from 3 on. Whatever comes back is an error.
 pub fn again_from_copy(error: Error, preserved: u32) -> Error {
@@ -118,7 +129,7 @@ pub fn again_from_copy(error: Error, preserved: u32) -> Error {
 fn run_from_copy() -> Error {
     match sealed_copy() {
         Ok(copy) => {
-            let error = sys::exe::execute(copy.as_fd(), &sys::exe::arguments());
+            let error = sys::umask::lend(|| sys::exe::execute(copy.as_fd(), &sys::exe::arguments()));
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
             Error::call(Step::Executable, "execveat", errno, "run from a sealed copy of hull's executable")
                 .blame(Blame::Bug)
@@ -159,23 +170,22 @@ fn sealed_copy() -> Result<OwnedFd> {
     Ok(copy)
 }
 
-/// A clone of the file's mount, read-only, of which only an ordinary descriptor remains: with the last descriptor of the
-/// mount itself the kernel takes the mount apart, and nothing can make it writable again.
-fn read_only_view(directory: impl AsFd, path: &str) -> rustix::io::Result<OwnedFd> {
+/// The file in a read-only clone of its mount, and the clone: with the last descriptor of the clone itself the kernel takes
+/// it apart, and nothing can make it writable again.
+fn read_only_view(directory: impl AsFd, path: impl Arg) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let mount = rustix::mount::open_tree(directory.as_fd(), path, flags)?;
     let readonly = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
     mount_setattr(mount.as_fd(), &readonly, false).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
     let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    Ok((rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?, mount))
 }
 
 /// In a mount namespace that init made itself /proc/self/exe still names a mount of the old one, which cannot be cloned:
 /// the file is found by its path, and compared.
 fn view_by_path() -> rustix::io::Result<OwnedFd> {
     let path = rustix::fs::readlinkat(CWD, SELF, Vec::new())?;
-    let path = path.to_str().map_err(|_| Errno::NOENT)?;
-    let view = read_only_view(CWD, path)?;
+    let (view, _) = read_only_view(CWD, &path)?;
     let (found, own) = (fstat(&view)?, rustix::fs::stat(SELF)?);
     if (found.st_dev, found.st_ino) != (own.st_dev, own.st_ino) {
         return Err(Errno::STALE);

@@ -1,20 +1,24 @@
 //! Running hooks: state on stdin, stderr kept for the error, the whole process group killed at the timeout.
 
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::hooks::{Hook, Hooks};
+use crate::sys::spawn::Child;
 
 /// What the kernel means when it makes no process (EAGAIN).
 pub const NO_PROCESSES: &str =
@@ -46,36 +50,53 @@ impl Output {
 
 /// Runs hooks one after the other; the first that fails ends it. `env` is what a hook without an own
 /// environment gets; None: that of this process.
-pub fn run_all(kind: &str, hooks: &[Hook], state: &[u8], env: Option<&[String]>, output: &Output) -> Result<()> {
+pub fn run_all(kind: &str, hooks: &[Hook], state: &[u8], env: Option<&[CString]>, output: &Output) -> Result<()> {
     hooks.iter().try_for_each(|hook| run(kind, hook, state, env, output))
 }
 
 /// Runs one hook to its end.
-pub fn run(kind: &str, hook: &Hook, state: &[u8], env: Option<&[String]>, output: &Output) -> Result<()> {
-    let subject = || format!("run the {kind} hook {} ({})", hook.path, hook.pointer);
+pub fn run(kind: &str, hook: &Hook, state: &[u8], env: Option<&[CString]>, output: &Output) -> Result<()> {
+    let number = hook.pointer.rsplit('/').next().unwrap_or_default();
+    // runc's words since 1.2, which scripts look for.
+    let subject = || format!("error running {kind} hook #{number}: {} ({})", hook.path, hook.pointer);
+    crate::log::debug(format_args!("run {kind} hook #{number}: {} ({})", hook.path, hook.pointer));
     let mut command = Command::new(&hook.path);
     if let Some((zero, rest)) = hook.args.split_first() {
         command.arg0(zero).args(rest);
     }
-    if let Some(env) = hook.env.as_deref().or(env) {
-        command.env_clear().envs(env.iter().map(|variable| variable.split_once('=').unwrap_or((variable, ""))));
+    let own = hook.env.as_ref().map(|own| own.iter().map(String::as_bytes).collect::<Vec<_>>());
+    if let Some(env) = own.or_else(|| Some(env?.iter().map(|variable| variable.to_bytes()).collect())) {
+        let pair = |variable: &'_ [u8]| {
+            let mut parts = variable.splitn(2, |byte| *byte == b'=').map(|part| OsStr::from_bytes(part).to_owned());
+            (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+        };
+        command.env_clear().envs(env.into_iter().map(pair));
     }
     let stdout = match &output.stdout {
         Some(file) => file.try_clone().err_at(Step::Hook, "fcntl(F_DUPFD_CLOEXEC)", subject)?.into(),
         None => Stdio::null(),
     };
-    command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).process_group(0);
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).err_at(Step::Hook, "pipe2", subject);
+    let ((reads, stdin), (stderr, writes)) = (pipe()?, pipe()?);
+    command.stdin(reads).stdout(stdout).stderr(writes).process_group(0);
     let mut child = crate::sys::spawn::spawn(&mut command)
         .err_at(Step::Hook, "execve", subject)
         .map_err(|error| if error.is(Errno::AGAIN) { error.hint(NO_PROCESSES) } else { error })?;
-    let deadline = hook.timeout.map(|timeout| Instant::now() + timeout);
-    let stderr = attend(&mut child, state, deadline, output.stderr.as_ref()).map_err(|stop| match stop {
-        Stop::Timeout => {
-            let seconds = hook.timeout.unwrap_or_default().as_secs();
-            Error::host(Step::Hook, format!("{}: timed out after {seconds} s and was killed", subject()))
-        }
-        Stop::Call(call, errno) => Error::call(Step::Hook, call, errno, subject()),
-    })?;
+    // The program's ends of the pipes: their last holder is to be the program.
+    drop(command);
+    let deadline = hook.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let stderr =
+        attend(&mut child, (stdin.into(), stderr.into()), state, deadline, output.stderr.as_ref()).map_err(|stop| {
+            match stop {
+                Stop::Timeout => {
+                    let seconds = hook.timeout.unwrap_or_default().as_secs_f64();
+                    let what =
+                        format!("{}: hook ran past specified timeout of {seconds:.1}s and was killed", subject());
+                    Error::host(Step::Hook, what)
+                }
+                Stop::Call(call, errno) => Error::call(Step::Hook, call, errno, subject()),
+            }
+        })?;
     let status = child.wait().err_at(Step::Hook, "wait4", subject)?;
     if status.success() {
         return Ok(());
@@ -103,11 +124,12 @@ enum Stop {
 /// Feeds stdin and collects stderr until the hook itself has ended; a grandchild that keeps the pipes open does not count.
 fn attend(
     child: &mut Child,
+    (stdin, mut stderr): (File, File),
     state: &[u8],
     deadline: Option<Instant>,
     log: Option<&File>,
 ) -> std::result::Result<Vec<u8>, Stop> {
-    let pid = Pid::from_child(child);
+    let pid = child.pid();
     // A startContainer hook runs under the seccomp profile, and pidfd_open is newer than many a profile: it is asked
     // again and again then whether it has ended.
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -115,12 +137,11 @@ fn attend(
         Err(Errno::NOSYS | Errno::PERM) => None,
         Err(errno) => return Err(Stop::Call("pidfd_open", errno)),
     };
-    let mut stdin = child.stdin.take();
-    let mut stderr = child.stderr.take().expect("stderr was asked to be a pipe");
     let mut kept = Vec::new();
     let mut state = state;
-    set_nonblocking(stdin.as_ref().expect("stdin was asked to be a pipe"))?;
+    set_nonblocking(&stdin)?;
     set_nonblocking(&stderr)?;
+    let mut stdin = Some(stdin);
     let mut stderr_open = true;
     loop {
         let left = match deadline {
@@ -221,8 +242,9 @@ pub fn says_end(handle: &OwnedFd, polled: &PollFd<'_>) -> bool {
 /// Whether a process has ended, by its directory in /proc.
 fn has_ended(directory: &OwnedFd) -> bool {
     let Ok(stat) = openat(directory, "stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else { return true };
-    let mut text = String::new();
-    let read = std::fs::File::from(stat).read_to_string(&mut text);
+    let mut text = Vec::new();
+    let read = std::fs::File::from(stat).read_to_end(&mut text);
+    let text = String::from_utf8_lossy(&text);
     read.is_err() || text.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 

@@ -1,5 +1,7 @@
 //! Writing the maps of a new user namespace: by setup, while init waits (user_namespaces(7)).
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,8 +13,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::idmap::{IdMap, IdMaps, Writer, text};
-use crate::plan::mounts::{Mapping, Mount};
-use crate::steps::mounts::Source;
+use crate::plan::mounts::{Mapping, Mount, Source};
 use crate::sys::clone::{Cloned, clone3, exit_now};
 
 /// Where the helpers may live: absolute paths on the host, never found through PATH or the container.
@@ -42,8 +43,8 @@ fn write_file(pid: i32, file: &str, content: &str) -> Result<()> {
     let path = format!("/proc/{pid}/{file}");
     let subject = || format!("write {:?} to {path}", content.trim_end().replace('\n', ", "));
     let fd = open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).err_at(Step::IdMap, "open", subject)?;
-    match rustix::io::write(&fd, content.as_bytes()) {
-        Ok(_) => Ok(()),
+    match crate::sys::whole::write(&fd, content.as_bytes()) {
+        Ok(()) => Ok(()),
         Err(errno) => {
             let error = Error::call(Step::IdMap, "write", errno, subject());
             Err(if errno == Errno::PERM {
@@ -82,7 +83,7 @@ fn helper(name: &str, file: &str, pid: i32, map: &[IdMap]) -> Result<()> {
 
 /// The user namespaces whose mappings idmapped mounts have, each once.
 #[derive(Debug, Default)]
-pub struct Mappings<'p>(Vec<(&'p Mapping, OwnedFd)>);
+pub struct Mappings<'p>(BTreeMap<&'p Mapping, OwnedFd>);
 
 impl<'p> Mappings<'p> {
     /// Opens the container's, by the pidfd of its init, and makes the others, as far as `sources` need them.
@@ -93,21 +94,18 @@ impl<'p> Mappings<'p> {
             let Some(mapping) = mounts.get(*place).and_then(|m| m.idmap.as_ref()).map(|idmap| &idmap.mapping) else {
                 continue;
             };
-            if mappings.0.iter().any(|(known, _)| *known == mapping) {
-                continue;
-            }
-            let namespace = match mapping {
+            let Entry::Vacant(place) = mappings.0.entry(mapping) else { continue };
+            place.insert(match mapping {
                 Mapping::Container => super::namespaces::user_namespace_of(init)?,
                 Mapping::Own { uid, gid } => idmap_holder(uid, gid)?,
-            };
-            mappings.0.push((mapping, namespace));
+            });
         }
         Ok(mappings)
     }
 
     /// The namespace with a mapping.
     pub fn get(&self, mapping: &Mapping) -> Option<BorrowedFd<'_>> {
-        self.0.iter().find(|(known, _)| *known == mapping).map(|(_, namespace)| namespace.as_fd())
+        self.0.get(mapping).map(AsFd::as_fd)
     }
 }
 
@@ -116,6 +114,7 @@ impl<'p> Mappings<'p> {
 fn idmap_holder(uid: &[IdMap], gid: &[IdMap]) -> Result<OwnedFd> {
     let subject = || "make a user namespace with the mapping of a mount";
     let (wait, alive) = pipe_with(PipeFlags::CLOEXEC).err_at(Step::IdMap, "pipe2", subject)?;
+    super::process::not_dumpable_if_root()?;
     let cloned = clone3(libc::CLONE_NEWUSER as u64, None, libc::SIGCHLD)
         .err_at(Step::IdMap, "clone3", subject)
         .map_err(|e| if e.is(Errno::NOSPC) { e.hint("/proc/sys/user/max_user_namespaces is reached") } else { e })?;

@@ -12,21 +12,25 @@ use crate::plan::intel_rdt::{IntelRdt, differs};
 /// What state.json keeps of it: `exec` joins it, `delete` removes what is hull's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
-    class: PathBuf,
+    class: Group,
     own: bool,
-    monitoring: Option<PathBuf>,
+    monitoring: Option<Group>,
 }
+
+/// A directory of resctrl.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Group(#[serde(with = "crate::bytes::json")] PathBuf);
 
 impl Saved {
     /// What will be there.
     pub fn planned(rdt: &IntelRdt) -> Saved {
-        Saved { class: rdt.class.clone(), own: rdt.own, monitoring: rdt.monitoring.clone() }
+        Saved { class: Group(rdt.class.clone()), own: rdt.own, monitoring: rdt.monitoring.clone().map(Group) }
     }
 
     /// Puts a process into the class and the monitoring group. Its children follow by themselves.
     pub fn join(&self, pid: i32) -> Result<()> {
         // First the class: to join another one leaves the monitoring group.
-        for group in [Some(&self.class), self.monitoring.as_ref()].into_iter().flatten() {
+        for Group(group) in [Some(&self.class), self.monitoring.as_ref()].into_iter().flatten() {
             let tasks = group.join("tasks");
             write(&tasks, &pid.to_string(), || format!("put process {pid} into {} (/linux/intelRdt)", show(group)))?;
         }
@@ -35,7 +39,7 @@ impl Saved {
 
     /// Removes what hull made; the kernel moves processes that are left to the class above.
     pub fn remove(&self) -> Result<()> {
-        for group in [self.monitoring.as_ref(), self.own.then_some(&self.class)].into_iter().flatten() {
+        for Group(group) in [self.monitoring.as_ref(), self.own.then_some(&self.class)].into_iter().flatten() {
             match rustix::fs::rmdir(group) {
                 // Removed with its class, or never made.
                 Ok(()) | Err(Errno::NOENT) => {}
@@ -102,7 +106,7 @@ fn write(path: &Path, text: &str, subject: impl Fn() -> String) -> Result<()> {
         "open",
         &subject,
     )?;
-    rustix::io::write(&fd, text.as_bytes()).map(drop).err_at(Step::Resctrl, "write", &subject).map_err(|e| {
+    crate::sys::whole::write(&fd, text.as_bytes()).err_at(Step::Resctrl, "write", &subject).map_err(|e| {
         // The kernel says what it did not like in a file of its own.
         let root = path.ancestors().find(|dir| dir.join("info").is_dir());
         let said = root.and_then(|root| std::fs::read_to_string(root.join("info/last_cmd_status")).ok());
@@ -150,7 +154,7 @@ mod tests {
     fn a_process_joins_the_class_and_the_monitoring_group() {
         let tree = Tree::new("join");
         let class = tree.0.join("gold");
-        let saved = Saved { monitoring: Some(class.join("mon_groups/box")), class, own: false };
+        let saved = Saved { monitoring: Some(Group(class.join("mon_groups/box"))), class: Group(class), own: false };
         saved.join(4321).unwrap();
         assert_eq!((tree.read("gold/tasks"), tree.read("gold/mon_groups/box/tasks")), ("4321".into(), "4321".into()));
     }
@@ -190,7 +194,7 @@ mod tests {
         fs::remove_file(tree.0.join("gold/tasks")).unwrap();
         // A device that no write fits into stands for a kernel that refuses.
         std::os::unix::fs::symlink("/dev/full", tree.0.join("gold/tasks")).unwrap();
-        let saved = Saved { class: tree.0.join("gold"), own: false, monitoring: None };
+        let saved = Saved { class: Group(tree.0.join("gold")), own: false, monitoring: None };
         let error = saved.join(1).unwrap_err().to_string();
         assert!(error.contains("no space left on device (ENOSPC) (the kernel says: Mask f is not"), "{error}");
     }

@@ -8,10 +8,12 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 
-use super::path::{Root, RootfsPath};
+use super::path::Root;
+use super::place::Places;
+use super::rootfs::propagate;
 use super::tree::{self, Origin, is_refusal, stage};
 use crate::error::{ErrAt, Error, Result, Step};
-use crate::plan::mounts::attr;
+use crate::plan::mounts::{PropagationKind, attr};
 use crate::plan::rootfs::Rootfs;
 use crate::sys::mount::MountAttr;
 
@@ -44,14 +46,21 @@ impl Masks {
         {
             return Err(Error::host(Step::Mount, format!("{}: it is no null device", subject())));
         }
+        // It is the host's inode: by a mount that can be written to, root of the container would change its mode and owner.
+        let readonly = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+        tree::set_attr(mount.as_fd(), &readonly, false).err_at(Step::Mount, "mount_setattr", subject)?;
+        if plan.keeps_peers() {
+            // Else what the container mounts over a mask would show on the host's /dev/null.
+            propagate(mount.as_fd(), "the host's /dev/null to mask files", PropagationKind::Private, false)?;
+        }
         Ok(Masks { null: Some(Cover { mount, attached: false }), empty: None })
     }
 
     /// Covers all masked paths.
-    pub fn apply(mut self, root: Root<'_>, plan: &Rootfs) -> Result<()> {
+    pub fn apply(mut self, places: &Places<'_>, plan: &Rootfs) -> Result<()> {
         for (i, path) in plan.masked_paths.iter().enumerate() {
             let subject = || format!("mask {path} (/linux/maskedPaths/{i})");
-            let Some(at) = find(root, path, subject)? else { continue };
+            let Some(at) = places.to_cover(path, &subject)? else { continue };
             let stat = rustix::fs::fstat(&at).err_at(Step::Mount, "fstat", subject)?;
             let cover = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 match &mut self.empty {
@@ -79,25 +88,36 @@ impl Cover {
     }
 }
 
+/// Makes the masks of files read-only that are there already.
+pub fn make_null_readonly(root: Root<'_>, plan: &Rootfs) -> Result<()> {
+    for (i, path) in plan.masked_paths.iter().enumerate() {
+        let subject = || format!("make the mask on {path} read-only (/linux/maskedPaths/{i})");
+        let at = match root.open_without_links(path, OFlags::PATH) {
+            Ok(at) => at,
+            // What is not there has no mask.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            Err(errno) => return Err(Error::call(Step::Mount, "openat2", errno, subject())),
+        };
+        let stat = rustix::fs::fstat(&at).err_at(Step::Mount, "fstat", subject)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice {
+            let readonly = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+            tree::set_attr(at.as_fd(), &readonly, false).err_at(Step::Mount, "mount_setattr", subject)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes all read-only paths read-only; other flags of theirs stay.
-pub fn make_readonly(root: Root<'_>, plan: &Rootfs) -> Result<()> {
+pub fn make_readonly(places: &Places<'_>, plan: &Rootfs) -> Result<()> {
     for (i, path) in plan.readonly_paths.iter().enumerate().filter(|(_, path)| !path.is_root()) {
         let subject = || format!("make {path} read-only (/linux/readonlyPaths/{i})");
-        let Some(at) = find(root, path, subject)? else { continue };
+        let Some(at) = places.to_cover(path, &subject)? else { continue };
         let tree = tree::clone(Origin::Fd(at.as_fd()), true).err_at(Step::Mount, "open_tree", subject)?;
         let readonly = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
         tree::set_attr(tree.as_fd(), &readonly, false).err_at(Step::Mount, "mount_setattr", subject)?;
         attach(&tree, &at, subject)?;
     }
     Ok(())
-}
-
-/// Opens the path; a missing one needs no mask.
-fn find(root: Root<'_>, path: &RootfsPath, subject: impl Fn() -> String) -> Result<Option<OwnedFd>> {
-    match root.open(path, OFlags::PATH) {
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-        other => other.map(Some).err_at(Step::Mount, "openat2", subject),
-    }
 }
 
 fn attach(tree: &OwnedFd, at: &OwnedFd, subject: impl Fn() -> String) -> Result<()> {

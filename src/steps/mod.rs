@@ -13,6 +13,7 @@ pub mod namespaces;
 pub mod netdev;
 pub mod netlink;
 pub mod path;
+pub mod place;
 pub mod process;
 pub mod procfs;
 pub mod restored;

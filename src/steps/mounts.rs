@@ -2,34 +2,24 @@
 //! destination is resolved once, in the root, and what is attached has all its flags already.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-
-use serde::{Deserialize, Serialize};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 
 use super::idmap::Mappings;
-use super::path::{Root, RootfsPath, is_procfs};
+use super::path::{Root, RootfsPath, by_fd, is_procfs};
+use super::place::{Places, hint_of_links};
 use super::rootfs::propagate;
 use super::tree::{self, Origin, is_refusal, stage};
 use crate::error::{Blame, ErrAt, Error, Result, Step, show};
-use crate::plan::mounts::{Attr, Mount, MountKind, Superblock, attr};
+use crate::plan::mounts::{Attr, MOST_OPTIONS, Mount, MountKind, PropagationKind, Source, Superblock, attr};
 use crate::plan::rootfs::Rootfs;
 use crate::sys::mount::MountAttr;
 
 mod copyup;
-
-/// What a tree is cloned from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Source {
-    /// The root file system.
-    Rootfs,
-    /// The bind mount at this place of the plan.
-    Mount(usize),
-}
 
 /// Detached trees that setup cloned for init.
 pub type Given = BTreeMap<Source, OwnedFd>;
@@ -145,21 +135,21 @@ fn map_ids(mount: &Mount, tree: BorrowedFd<'_>, userns: BorrowedFd<'_>, subject:
 }
 
 /// Mounts all, in order.
-pub fn mount_all(root: Root<'_>, mounts: &[Mount], given: &mut Given) -> Result<Deferred> {
+pub fn mount_all(places: &mut Places<'_>, mounts: &[Mount], given: &mut Given) -> Result<Deferred> {
     let mut deferred = Deferred::default();
     for (place, mount) in mounts.iter().enumerate() {
         let subject = describe(mount);
-        if let Some(fd) = mount_one(root, mount, given.remove(&Source::Mount(place)), &subject)? {
+        if let Some(fd) = mount_one(places, mount, given.remove(&Source::Mount(place)), &subject)? {
             deferred.0.push((fd, subject));
         }
     }
     Ok(deferred)
 }
 
-fn mount_one(root: Root<'_>, mount: &Mount, given: Option<OwnedFd>, subject: &str) -> Result<Option<OwnedFd>> {
+fn mount_one(places: &mut Places<'_>, mount: &Mount, given: Option<OwnedFd>, subject: &str) -> Result<Option<OwnedFd>> {
     let (tree, at, attached) = match &mount.kind {
         MountKind::Remount { data, superblock } => {
-            return remount(root, mount, data, superblock, subject);
+            return remount(places, mount, data, superblock, subject);
         }
         MountKind::Bind { source, recursive } => {
             // Before the destination is made: a source that is missing leaves nothing behind.
@@ -170,11 +160,11 @@ fn mount_one(root: Root<'_>, mount: &Mount, given: Option<OwnedFd>, subject: &st
                 }
                 None => clone_path(source, *recursive, subject)?,
             };
-            let at = bind_destination(root, mount, &tree, subject)?;
+            let at = bind_destination(places, mount, &tree, subject)?;
             (tree, at, false)
         }
         MountKind::Fs { fstype, source, data, superblock, otherwise } => {
-            let (at, made) = destination_dir(root, &mount.destination, subject)?;
+            let (at, made) = destination_dir(places, &mount.destination, subject)?;
             let mut data = data.clone();
             if fstype == "tmpfs" && !made && !data.iter().any(|(key, _)| key == "mode") {
                 let mode = rustix::fs::fstat(&at).err_at(Step::Mount, "fstat", || subject)?.st_mode & 0o7777;
@@ -187,7 +177,7 @@ fn mount_one(root: Root<'_>, mount: &Mount, given: Option<OwnedFd>, subject: &st
                         .iter()
                         .any(|(flag, on)| *on && matches!(flag, Superblock::Iversion | Superblock::Silent)));
             if (old_call || stage::is_needed()) && !stage::prepare() {
-                (mount_by_old_call(root, &at, mount, &data, subject)?, at, true)
+                (mount_by_old_call(places.root, &at, mount, &data, subject)?, at, true)
             } else {
                 let mut made = if old_call || stage::is_needed() {
                     on_stage(mount, &data, subject)
@@ -209,7 +199,12 @@ fn mount_one(root: Root<'_>, mount: &Mount, given: Option<OwnedFd>, subject: &st
                         (tree, at, false)
                     }
                     (Err(error), Some(path)) if error.is(Errno::PERM) || error.is(Errno::BUSY) => {
-                        (clone_path(path, false, subject)?, at, false)
+                        let tree = clone_path(path, false, subject)?;
+                        if places.peers {
+                            // config.json asked for a file system, not for a mount of the host's.
+                            propagate(tree.as_fd(), subject, PropagationKind::Slave, false)?;
+                        }
+                        (tree, at, false)
                     }
                     (Err(error), _) => return Err(error),
                 }
@@ -223,7 +218,7 @@ fn mount_one(root: Root<'_>, mount: &Mount, given: Option<OwnedFd>, subject: &st
         ));
     }
     if mount.tmpcopyup {
-        copyup::copy(at.as_fd(), tree.as_fd()).err_at(Step::Mount, "copy", || subject)?;
+        copyup::copy(at.as_fd(), tree.as_fd(), subject)?;
     }
     for (name, target) in &mount.links {
         match rustix::fs::symlinkat(target.as_str(), &tree, name.as_str()) {
@@ -237,15 +232,27 @@ fn mount_one(root: Root<'_>, mount: &Mount, given: Option<OwnedFd>, subject: &st
     }
     set_attr(tree.as_fd(), mount.recursive_attr, true, subject)?;
     if !attached {
-        tree::attach(&tree, &at).err_at(Step::Mount, "move_mount", || subject).map_err(|e| {
-            if e.is(Errno::NOTDIR) { e.hint("source and destination: one is a directory, the other is not") } else { e }
-        })?;
+        tree::attach(&tree, &at).map_err(|errno| refused(errno, &tree, &at, subject))?;
     }
+    places.note(mount, tree.as_fd(), subject)?;
     for propagation in &mount.propagation {
         // After the mount is attached: a detached one has no peers to find.
         propagate(tree.as_fd(), subject, propagation.kind, propagation.recursive)?;
     }
     Ok(mount.readonly_last.then_some(tree))
+}
+
+/// Why a mount could not be attached. A directory on a file, or the reverse, is EINVAL to move_mount(2) and ENOTDIR to
+/// mount(2): Docker waits for the words of the latter, to say what it takes the reason for.
+fn refused(errno: Errno, tree: &OwnedFd, at: &OwnedFd, subject: &str) -> Error {
+    let is_directory =
+        |fd| rustix::fs::fstat(fd).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory);
+    let hint = match (is_directory(tree), is_directory(at)) {
+        (true, false) => "a directory cannot be mounted on a file",
+        (false, true) => "a file cannot be mounted on a directory",
+        _ => return Error::call(Step::Mount, "move_mount", errno, subject),
+    };
+    Error::call(Step::Mount, "move_mount", Errno::NOTDIR, subject).hint(hint)
 }
 
 /// What is being done, as errors say it.
@@ -259,6 +266,18 @@ fn describe(mount: &Mount) -> String {
     }
 }
 
+/// The same for mount(2), which takes a page with its NUL and cuts off the rest: an option that is lost there, a size or a
+/// label, would not be in force.
+fn one_string(data: &[(String, Option<String>)], subject: &str) -> Result<String> {
+    let text = joined(data);
+    if text.len() > MOST_OPTIONS {
+        let subject: String = subject.chars().take(100).collect();
+        let what = format!("{subject}...: {} bytes of options, mount(2) takes at most {MOST_OPTIONS}", text.len());
+        return Err(Error::host(Step::Mount, what).blame(Blame::Spec));
+    }
+    Ok(text)
+}
+
 fn joined(data: &[(String, Option<String>)]) -> String {
     let words: Vec<_> = data
         .iter()
@@ -267,9 +286,14 @@ fn joined(data: &[(String, Option<String>)]) -> String {
     words.join(",")
 }
 
-/// The mount point, made if it is missing. A link may lead to it, but neither onto the root nor into a procfs, which
-/// would hide what the guard of /proc protects (CVE-2019-16884); and /proc and /sys are no links at all.
-fn destination_dir(root: Root<'_>, path: &RootfsPath, subject: &str) -> Result<(OwnedFd, bool)> {
+/// The mount point, made if it is missing. A link may lead to it where [`Places`] allows that; /proc and /sys are no links
+/// at all.
+fn destination_dir(places: &Places<'_>, path: &RootfsPath, subject: &str) -> Result<(OwnedFd, bool)> {
+    let root = places.root;
+    let make_dir = || {
+        let made = root.ensure_dir(path, &|dir| places.may_make(dir));
+        made.err_at(Step::Mount, "make destination", || subject).map_err(hint_of_links)
+    };
     let (fd, made) = match root.open_without_links(path, OFlags::PATH | OFlags::DIRECTORY) {
         Ok(fd) => return Ok((fd, false)),
         // The common case: only the last part is missing, and no link leads there.
@@ -277,21 +301,24 @@ fn destination_dir(root: Root<'_>, path: &RootfsPath, subject: &str) -> Result<(
             Ok(fd) => return Ok((fd, true)),
             Err(_) => {
                 own_directories(root, path, subject)?;
-                root.ensure_dir(path).err_at(Step::Mount, "make destination", || subject)?
+                make_dir()?
             }
         },
         Err(Errno::LOOP) => {
             own_directories(root, path, subject)?;
-            root.ensure_dir(path).err_at(Step::Mount, "make destination", || subject)?
+            make_dir()?
         }
-        Err(errno) => return Err(Error::call(Step::Mount, "open destination", errno, subject)),
+        Err(errno) => {
+            own_directories(root, path, subject)?;
+            return Err(Error::call(Step::Mount, "open destination", errno, subject));
+        }
     };
-    check_linked(root, &fd, path, subject)?;
-    Ok((fd, made))
+    Ok((places.to_mount(fd, path, subject)?, made))
 }
 
 /// The mount point of a bind mount: a file or a directory, as its source is.
-fn bind_destination(root: Root<'_>, mount: &Mount, tree: &OwnedFd, subject: &str) -> Result<OwnedFd> {
+fn bind_destination(places: &Places<'_>, mount: &Mount, tree: &OwnedFd, subject: &str) -> Result<OwnedFd> {
+    let root = places.root;
     let path = &mount.destination;
     match root.open_without_links(path, OFlags::PATH) {
         Ok(fd) => return Ok(fd),
@@ -300,25 +327,28 @@ fn bind_destination(root: Root<'_>, mount: &Mount, tree: &OwnedFd, subject: &str
     }
     let stat = rustix::fs::fstat(tree).err_at(Step::Mount, "fstat", || subject)?;
     let fd = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-        root.ensure_dir(path).map(|(fd, _)| fd)
+        root.ensure_dir(path, &|dir| places.may_make(dir)).map(|(fd, _)| fd)
     } else {
-        root.ensure_file(path)
+        root.ensure_file(path, &|dir| places.may_make(dir))
     }
-    .err_at(Step::Mount, "make destination", || subject)?;
-    check_linked(root, &fd, path, subject)?;
-    Ok(fd)
+    .err_at(Step::Mount, "make destination", || subject)
+    .map_err(hint_of_links)?;
+    places.to_mount(fd, path, subject)
 }
 
 /// /proc and /sys of the rootfs must be real directories (CVE-2019-19921, CVE-2023-27561, CVE-2025-54867).
 fn own_directories(root: Root<'_>, path: &RootfsPath, subject: &str) -> Result<()> {
-    for name in ["/proc", "/sys"] {
+    for (name, fstype) in [("/proc", "proc"), ("/sys", "sysfs")] {
         if path.is_in(name) {
             match root.open_without_links(&RootfsPath::new(name), OFlags::PATH | OFlags::DIRECTORY) {
                 Ok(_) | Err(Errno::NOENT) => {}
                 Err(Errno::LOOP | Errno::NOTDIR) => {
                     return Err(Error::host(
                         Step::Mount,
-                        format!("{subject}: {name} of the root file system is no directory"),
+                        format!(
+                            "{subject}: filesystem {fstype:?} must be mounted on ordinary directory, which {name} of the \
+                             root file system is not"
+                        ),
                     )
                     .hint("a link there could hide the real one"));
                 }
@@ -329,31 +359,11 @@ fn own_directories(root: Root<'_>, path: &RootfsPath, subject: &str) -> Result<(
     Ok(())
 }
 
-/// Refuses where a link of the image must not lead.
-fn check_linked(root: Root<'_>, fd: &OwnedFd, path: &RootfsPath, subject: &str) -> Result<()> {
-    if !path.is_in("/proc") && is_procfs(fd) {
-        return Err(Error::host(Step::Mount, format!("{subject}: a link of the root file system leads into a procfs")));
-    }
-    let here = rustix::fs::fstat(fd).err_at(Step::Mount, "fstat", || subject)?;
-    let top = rustix::fs::fstat(root.fd).err_at(Step::Mount, "fstat", || subject)?;
-    if (here.st_dev, here.st_ino) == (top.st_dev, top.st_ino) {
-        return Err(Error::host(Step::Mount, format!("{subject}: a link of the root file system leads to its root")));
-    }
-    if let Ok(proc) = root.open_without_links(&RootfsPath::new("/proc"), OFlags::PATH)
-        && !path.is_in("/proc")
-    {
-        let proc = rustix::fs::fstat(proc).err_at(Step::Mount, "fstat", || subject)?;
-        if (here.st_dev, here.st_ino) == (proc.st_dev, proc.st_ino) {
-            return Err(Error::host(Step::Mount, format!("{subject}: a link of the root file system leads to /proc")));
-        }
-    }
-    Ok(())
-}
-
 fn clone_path(source: &Path, recursive: bool, subject: &str) -> Result<OwnedFd> {
     tree::clone(Origin::Path(source), recursive).err_at(Step::Mount, "open_tree", || subject).map_err(|e| {
         if e.is(Errno::NOENT) {
-            e.hint(format!("the source {} does not exist", show(source))).blame(Blame::Spec)
+            e.hint(format!("the source {} does not exist: make it, or take the mount out", show(source)))
+                .blame(Blame::Spec)
         } else {
             e
         }
@@ -466,16 +476,32 @@ fn set_attr(fd: BorrowedFd<'_>, what: Attr, recursive: bool, subject: &str) -> R
 
 /// Other options for the mount that is at the destination; it is returned if it becomes read-only last.
 fn remount(
-    root: Root<'_>,
+    places: &Places<'_>,
     mount: &Mount,
     data: &[(String, Option<String>)],
     superblock: &[(Superblock, bool)],
     subject: &str,
 ) -> Result<Option<OwnedFd>> {
     use rustix::mount as m;
-    let fd = root.open(&mount.destination, OFlags::PATH).err_at(Step::Mount, "open destination", || subject)?;
     let keys: Vec<_> = superblock.iter().filter_map(|(flag, on)| superblock_key(*flag, *on)).collect();
-    if !data.is_empty() || !keys.is_empty() {
+    let of_file_system = !data.is_empty() || !keys.is_empty();
+    // A link of the image may lead to a volume: its file system others use, too, and what config.json forbids there holds.
+    const HARMLESS: u64 = attr::ATIME | attr::NODIRATIME;
+    let allows = (mount.attr.clear | mount.recursive_attr.clear) & !HARMLESS != 0;
+    let opened = match of_file_system || allows {
+        true => places.root.open_without_links(&mount.destination, OFlags::PATH),
+        false => places.root.open(&mount.destination, OFlags::PATH),
+    };
+    let fd = opened.err_at(Step::Mount, "open destination", || subject).map_err(|e| match e.is(Errno::LOOP) {
+        true if of_file_system => e.hint(
+            "a link of the root file system leads elsewhere, and options of a file system hold wherever it is mounted",
+        ),
+        true if allows => {
+            e.hint("a link of the root file system leads elsewhere, where config.json may forbid what this allows")
+        }
+        _ => e,
+    })?;
+    if of_file_system {
         let flags = m::FsPickFlags::FSPICK_CLOEXEC | m::FsPickFlags::FSPICK_EMPTY_PATH;
         let picked = || {
             let fs = m::fspick(&fd, "", flags)?;
@@ -493,7 +519,11 @@ fn remount(
         match picked() {
             Err(errno) if is_refusal(errno) && fsopen_is_refused() && stage::take_over() => {
                 let (set, clear) = (old_superblock_flags(superblock, true), old_superblock_flags(superblock, false));
-                stage::reconfigure(fd.as_fd(), &joined(data), set, clear).err_at(Step::Mount, "mount", || subject)?;
+                stage::reconfigure(fd.as_fd(), &one_string(data, subject)?, set, clear).err_at(
+                    Step::Mount,
+                    "mount",
+                    || subject,
+                )?;
             }
             other => other.err_at(Step::Mount, "fspick", || subject)?,
         }
@@ -558,7 +588,7 @@ fn on_stage(mount: &Mount, data: &[(String, Option<String>)], subject: &str) -> 
         flags &= !MountFlags::RDONLY;
     }
     let source = source.as_deref().unwrap_or("none");
-    stage::filesystem(fstype, source, flags, &joined(data)).err_at(Step::Mount, "mount", || subject)
+    stage::filesystem(fstype, source, flags, &one_string(data, subject)?).err_at(Step::Mount, "mount", || subject)
 }
 
 /// A new instance by mount(2) where there can be no stage, in the host's mount namespace; the target is the fd. The root
@@ -573,7 +603,8 @@ fn mount_by_old_call(
     let MountKind::Fs { fstype, source, .. } = &mount.kind else {
         return Err(Error::bug(Step::Mount, format!("{subject}: no file system")));
     };
-    let text = std::ffi::CString::new(joined(data)).map_err(|_| Error::bug(Step::Mount, format!("{subject}: NUL")))?;
+    let text = std::ffi::CString::new(one_string(data, subject)?)
+        .map_err(|_| Error::bug(Step::Mount, format!("{subject}: NUL")))?;
     rustix::mount::mount(
         source.as_deref().unwrap_or("none"),
         by_fd(at.as_fd()),
@@ -595,11 +626,6 @@ fn mount_by_old_call(
         return Err(Error::host(Step::Mount, format!("{subject}: the destination was changed meanwhile")));
     }
     Ok(made)
-}
-
-/// The name of an open file for calls that take only paths; it needs the host's /proc, and so to be before the pivot.
-pub(super) fn by_fd(fd: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 #[cfg(test)]

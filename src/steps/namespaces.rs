@@ -17,8 +17,9 @@ pub struct Opened<'p> {
     pub join: &'p Join,
     /// The namespace.
     pub fd: OwnedFd,
-    /// It belongs to setup's own user namespace, so a container with another one cannot join it: setup does.
-    pub by_setup: bool,
+    /// Joined before init is cloned: init is born in it, or could not join it, since it belongs to setup's own user
+    /// namespace and the container has another one.
+    pub by_hop: bool,
 }
 
 fn subject(join: &Join) -> String {
@@ -45,18 +46,19 @@ pub fn open_joins(namespaces: &Namespaces) -> Result<Vec<Opened<'_>>> {
             if u64::from(kind) != join.kind.flag() {
                 let is = Kind::ALL.iter().find(|row| row.2 == u64::from(kind)).map_or("unknown", |row| row.1);
                 return Err(Error::host(Step::Namespace, format!("{}: it is a {is} namespace", subject(join)))
+                    .hint(format!("give it the type {is}, or a path of this type"))
                     .blame(Blame::Spec));
             }
-            let by_setup = match join.kind {
-                // Joining a pid namespace affects children only, so it is always the parent's to do.
-                Kind::Pid => true,
-                Kind::User | Kind::Mount => false,
+            let by_hop = match join.kind {
+                // Joining a pid namespace affects children only.
+                Kind::Pid | Kind::User => true,
+                Kind::Mount => false,
                 _ => {
                     other_user
                         && owned_by_us(fd.as_fd()).err_at(Step::Namespace, "ioctl(NS_GET_USERNS)", || subject(join))?
                 }
             };
-            Ok(Opened { join, fd, by_setup })
+            Ok(Opened { join, fd, by_hop })
         })
         .collect()
 }
@@ -74,6 +76,7 @@ fn owned_by_us(fd: BorrowedFd<'_>) -> std::io::Result<bool> {
 
 /// setns(2) into one namespace.
 pub fn join(opened: &Opened<'_>) -> Result<()> {
+    crate::log::debug(subject(opened.join));
     move_into_link_name_space(opened.fd.as_fd(), link_type(opened.join.kind))
         .err_at(Step::Namespace, "setns", || subject(opened.join))
 }
@@ -91,46 +94,38 @@ fn link_type(kind: Kind) -> Option<LinkNameSpaceType> {
     })
 }
 
-/// The namespaces that setup leaves for the time of the clone, kept open for the way back.
-#[derive(Debug, Default)]
-pub struct WayBack {
-    namespaces: Vec<(Kind, OwnedFd)>,
-    cwd: Option<OwnedFd>,
+/// Joins, in the hop, what init is cloned in: what setup's own user namespace owns; then, where that is joined too, the
+/// container's user namespace, and what only it gives the right to. A process that joins is not dumpable: those that are
+/// there may have capabilities over whatever comes in.
+pub fn join_for_clone(opened: &[Opened<'_>]) -> Result<()> {
+    let (user, rest): (Vec<_>, Vec<_>) =
+        opened.iter().filter(|namespace| namespace.by_hop).partition(|namespace| namespace.join.kind == Kind::User);
+    let mut later = Vec::new();
+    for namespace in rest {
+        match join(namespace) {
+            Err(error) if error.is(Errno::PERM) && !user.is_empty() => later.push(namespace),
+            joined => joined?,
+        }
+    }
+    user.into_iter().chain(later).try_for_each(join)?;
+    // setns(user) changes the credentials, which makes a process dumpable again where fs.suid_dumpable says so.
+    super::process::not_dumpable()
 }
 
-/// Joins what is setup's to join; [`WayBack::go`] undoes it after the clone, since hooks would run there otherwise.
-pub fn join_for_clone(opened: &[Opened<'_>]) -> Result<WayBack> {
-    let mut back = WayBack::default();
-    for namespace in opened.iter().filter(|namespace| namespace.by_setup) {
-        let kind = namespace.join.kind;
-        let own = match kind {
-            Kind::Pid => "/proc/self/ns/pid",
-            Kind::Network => "/proc/self/ns/net",
-            Kind::Ipc => "/proc/self/ns/ipc",
-            Kind::Uts => "/proc/self/ns/uts",
-            Kind::Cgroup => "/proc/self/ns/cgroup",
-            Kind::Time => "/proc/self/ns/time",
-            Kind::User | Kind::Mount => continue,
-        };
-        let fd = open(own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .err_at(Step::Namespace, "open", || format!("remember {own}"))?;
-        join(namespace)?;
-        back.namespaces.push((kind, fd));
-    }
-    Ok(back)
-}
+/// The mount namespace, and the directory in it, that setup came from.
+#[derive(Debug, Default)]
+pub struct WayBack(Option<(OwnedFd, OwnedFd)>);
 
 impl WayBack {
-    /// Goes back to the namespaces that setup came from.
+    /// Goes back there.
     pub fn go(self) -> Result<()> {
-        for (kind, fd) in self.namespaces {
-            move_into_link_name_space(fd.as_fd(), link_type(kind))
-                .err_at(Step::Namespace, "setns", || format!("go back to the {} namespace of the host", kind.name()))?;
-        }
-        if let Some(cwd) = self.cwd {
-            rustix::process::fchdir(cwd).err_at(Step::Namespace, "fchdir", || "go back to the working directory")?;
-        }
-        Ok(())
+        let Some((mounts, cwd)) = self.0 else { return Ok(()) };
+        move_into_link_name_space(mounts.as_fd(), Some(LinkNameSpaceType::Mount)).err_at(
+            Step::Namespace,
+            "setns",
+            || "go back to the mount namespace of the host",
+        )?;
+        rustix::process::fchdir(cwd).err_at(Step::Namespace, "fchdir", || "go back to the working directory")
     }
 }
 
@@ -152,7 +147,7 @@ pub fn enter_mounts_of(pidfd: BorrowedFd<'_>) -> Result<WayBack> {
         "setns",
         subject,
     )?;
-    Ok(WayBack { namespaces: vec![(Kind::Mount, own)], cwd: Some(cwd) })
+    Ok(WayBack(Some((own, cwd))))
 }
 
 /// Those of `kinds` that a process has in common with the caller: its own user namespace nobody can join again (EINVAL).
@@ -261,6 +256,14 @@ fn join_by_files(process: BorrowedFd<'_>, flags: u64) -> rustix::io::Result<()> 
     later.iter().try_for_each(|(kind, fd)| move_into_link_name_space(fd.as_fd(), link_type(*kind)))
 }
 
+/// A directory by a detached, read-only clone of its mount: nothing leads out of it.
+pub fn read_only_directory(directory: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+    let tree = super::tree::clone(super::tree::Origin::Fd(directory), false)?;
+    let readonly = sys::mount::MountAttr { set: crate::plan::mounts::attr::RDONLY, ..Default::default() };
+    sys::mount::mount_setattr(tree.as_fd(), &readonly, false)?;
+    Ok(tree)
+}
+
 /// setns(2) into a time namespace.
 pub fn join_time(time: BorrowedFd<'_>) -> Result<()> {
     move_into_link_name_space(time, Some(LinkNameSpaceType::Time)).err_at(
@@ -287,19 +290,39 @@ pub fn unshare(flags: u64) -> Result<()> {
     })
 }
 
-/// Writes the clock offsets of the time namespace that the children of this process, and what it executes, will have.
-pub fn set_time_offsets(lines: &[String]) -> Result<()> {
-    if lines.is_empty() {
-        return Ok(());
+/// The clock offsets of a time namespace that is still to be made.
+#[derive(Debug)]
+pub struct TimeOffsets<'p> {
+    lines: &'p [String],
+    /// This process's own file, which stands for whatever time namespace its children will have when it is written.
+    file: OwnedFd,
+}
+
+impl<'p> TimeOffsets<'p> {
+    /// Opens the file where there are any. The kernel asks for the rights of who opened it: setup's, or those of a user
+    /// namespace that is new. A process that is not dumpable, with other ids, could open it no more.
+    pub fn open(namespaces: &'p Namespaces) -> Result<Option<TimeOffsets<'p>>> {
+        let lines = &namespaces.time_offsets[..];
+        if lines.is_empty() {
+            return Ok(None);
+        }
+        let file = open("/proc/self/timens_offsets", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).err_at(
+            Step::Namespace,
+            "open",
+            || offsets_subject(lines),
+        )?;
+        Ok(Some(TimeOffsets { lines, file }))
     }
-    let subject = || format!("set the clock offsets {:?} (/linux/timeOffsets)", lines.join("; "));
-    let fd = open("/proc/self/timens_offsets", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).err_at(
-        Step::Namespace,
-        "open",
-        subject,
-    )?;
-    rustix::io::write(&fd, lines.join("\n").as_bytes()).err_at(Step::Namespace, "write", subject)?;
-    Ok(())
+
+    /// Sets them, once the time namespace is made.
+    pub fn write(self) -> Result<()> {
+        sys::whole::write(&self.file, self.lines.join("\n").as_bytes())
+            .err_at(Step::Namespace, "write", || offsets_subject(self.lines))
+    }
+}
+
+fn offsets_subject(lines: &[String]) -> String {
+    format!("set the clock offsets {:?} (/linux/timeOffsets)", lines.join("; "))
 }
 
 /// Sets the loopback interface up in a network namespace that this process has just made.

@@ -2,7 +2,7 @@
 //! leads out of it, whatever links the image holds and whoever swaps them meanwhile (CVE-2021-30465).
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,17 +10,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{self, Mode, OFlags, ResolveFlags};
 use rustix::io::{self, Errno};
 
-pub use crate::plan::rootfs::RootfsPath;
+pub use crate::plan::path::RootfsPath;
 
 /// openat2 answers EAGAIN when something was renamed under it: so often it is asked again.
 const TRIES: u32 = 256;
 /// Links that one path may go through, as in the kernel.
 const LINKS: u32 = 40;
-/// Magic of procfs (statfs(2)).
-const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 
 /// Set once openat2 was refused by the kernel or a filter: then [`walk`] does its work.
 static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
+
+/// Whether something may be made in a directory that a link led to; else the answer is EXDEV.
+pub type MayMake<'a> = &'a dyn Fn(BorrowedFd<'_>) -> io::Result<bool>;
 
 /// The root that paths are resolved in.
 #[derive(Debug, Clone, Copy)]
@@ -69,9 +70,11 @@ impl<'fd> Root<'fd> {
     }
 
     /// Opens the directory, making what is missing (mode 0755). Also tells whether it was made.
-    pub fn ensure_dir(&self, path: &RootfsPath) -> io::Result<(OwnedFd, bool)> {
+    pub fn ensure_dir(&self, path: &RootfsPath, may: MayMake<'_>) -> io::Result<(OwnedFd, bool)> {
         match self.open(path, OFlags::PATH | OFlags::DIRECTORY) {
-            Err(Errno::NOENT) => Ok((self.make_dirs(path.as_path().to_owned(), &mut LINKS.clone())?, true)),
+            Err(Errno::NOENT) => {
+                Ok((self.make_dirs(path.as_path().to_owned(), &mut LINKS.clone(), &mut false, may)?, true))
+            }
             other => Ok((other?, false)),
         }
     }
@@ -90,38 +93,58 @@ impl<'fd> Root<'fd> {
     }
 
     /// Opens the file, making it and its directories if it is missing.
-    pub fn ensure_file(&self, path: &RootfsPath) -> io::Result<OwnedFd> {
+    pub fn ensure_file(&self, path: &RootfsPath, may: MayMake<'_>) -> io::Result<OwnedFd> {
         let mut at = path.as_path().to_owned();
         let mut links = LINKS;
+        let mut linked = false;
         loop {
             match self.open_raw(&at, OFlags::PATH, false) {
                 Err(Errno::NOENT) => {}
                 other => return other,
             }
             let (Some(parent), Some(name)) = (at.parent(), at.file_name()) else { return Err(Errno::ISDIR) };
-            let dir = self.make_dirs(parent.to_owned(), &mut links)?;
+            let dir = self.make_dirs(parent.to_owned(), &mut links, &mut linked, may)?;
+            if linked && !may(dir.as_fd())? {
+                return Err(Errno::XDEV);
+            }
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
             match fs::openat(&dir, name, flags, Mode::from_raw_mode(0o755)) {
                 Err(Errno::EXIST) => at = next(&dir, parent, name, Path::new(""), &mut links)?,
                 other => return other,
             }
+            linked = true;
         }
     }
 
-    /// Makes directories one at a time, each by the fd of the one before. A dangling link is followed inside the root.
-    fn make_dirs(&self, mut path: PathBuf, links: &mut u32) -> io::Result<OwnedFd> {
+    /// Makes directories one at a time, each by the fd of the one before. A dangling link is followed inside the root;
+    /// `linked` becomes true where a link led.
+    fn make_dirs(
+        &self,
+        mut path: PathBuf,
+        links: &mut u32,
+        linked: &mut bool,
+        may: MayMake<'_>,
+    ) -> io::Result<OwnedFd> {
         'again: loop {
             // The longest part that exists.
             let mut depth = path.components().count();
             let (mut dir, mut done) = loop {
                 let prefix: PathBuf = path.components().take(depth).collect();
-                match self.open_raw(&prefix, OFlags::PATH | OFlags::DIRECTORY, false) {
+                let flags = OFlags::PATH | OFlags::DIRECTORY;
+                let opened = match self.open_raw(&prefix, flags, true) {
+                    Err(Errno::LOOP) => self.open_raw(&prefix, flags, false).inspect(|_| *linked = true),
+                    opened => opened,
+                };
+                match opened {
                     Ok(fd) => break (fd, prefix),
                     Err(Errno::NOENT) if depth > 1 => depth -= 1,
                     Err(errno) => return Err(errno),
                 }
             };
             let rest: Vec<OsString> = path.components().skip(depth).map(|c| c.as_os_str().to_owned()).collect();
+            if *linked && !rest.is_empty() && !may(dir.as_fd())? {
+                return Err(Errno::XDEV);
+            }
             for (i, name) in rest.iter().enumerate() {
                 if name == ".." {
                     return Err(Errno::NOENT);
@@ -136,6 +159,7 @@ impl<'fd> Root<'fd> {
                     Err(Errno::NOTDIR | Errno::LOOP) => {
                         let tail: PathBuf = rest[i + 1..].iter().collect();
                         path = next(&dir, &done, name, &tail, links)?;
+                        *linked = true;
                         continue 'again;
                     }
                     Err(errno) => return Err(errno),
@@ -188,7 +212,7 @@ fn walk(root: BorrowedFd<'_>, path: &Path, flags: OFlags, no_links: bool) -> io:
                 return Err(Errno::LOOP);
             }
             // A link of procfs may be magic: its text lies about where it leads.
-            if fs::fstatfs(dir)?.f_type == PROC_SUPER_MAGIC && name != "self" && name != "thread-self" {
+            if fs::fstatfs(dir)?.f_type == rustix::fs::PROC_SUPER_MAGIC && name != "self" && name != "thread-self" {
                 let text = fs::readlinkat(dir, &name, Vec::new())?;
                 if text.as_bytes() != b"self/mounts" && text.as_bytes() != b"self/net" {
                     return Err(Errno::LOOP);
@@ -211,7 +235,12 @@ fn walk(root: BorrowedFd<'_>, path: &Path, flags: OFlags, no_links: bool) -> io:
 
 /// Whether the fd lies on a procfs.
 pub fn is_procfs(fd: impl AsFd) -> bool {
-    fs::fstatfs(fd).is_ok_and(|statfs| statfs.f_type == PROC_SUPER_MAGIC)
+    fs::fstatfs(fd).is_ok_and(|statfs| statfs.f_type == rustix::fs::PROC_SUPER_MAGIC)
+}
+
+/// The name of an open file for calls that take only paths; it needs the host's /proc, and so to be before the pivot.
+pub(super) fn by_fd(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 #[cfg(test)]
@@ -264,13 +293,13 @@ mod tests {
         symlink(&decoy, root.join("evil")).unwrap();
         let fd = dir_fd(&root);
         let root_fd = Root::new(&fd);
-        assert!(root_fd.ensure_dir(&RootfsPath::new("/var/run/a/b")).unwrap().1);
+        assert!(root_fd.ensure_dir(&RootfsPath::new("/var/run/a/b"), &|_| Ok(true)).unwrap().1);
         assert!(root.join("run/a/b").is_dir());
-        assert!(!root_fd.ensure_dir(&RootfsPath::new("/run/a")).unwrap().1);
-        root_fd.ensure_file(&RootfsPath::new("/evil/x/file")).unwrap();
+        assert!(!root_fd.ensure_dir(&RootfsPath::new("/run/a"), &|_| Ok(true)).unwrap().1);
+        root_fd.ensure_file(&RootfsPath::new("/evil/x/file"), &|_| Ok(true)).unwrap();
         assert!(!decoy.exists(), "the host got a directory");
-        root_fd.ensure_file(&RootfsPath::new("/evil/x/file")).unwrap();
-        assert_eq!(root_fd.ensure_dir(&RootfsPath::new("/evil/x/file/y")).unwrap_err(), Errno::NOTDIR);
+        root_fd.ensure_file(&RootfsPath::new("/evil/x/file"), &|_| Ok(true)).unwrap();
+        assert_eq!(root_fd.ensure_dir(&RootfsPath::new("/evil/x/file/y"), &|_| Ok(true)).unwrap_err(), Errno::NOTDIR);
         std::fs::remove_dir_all(base).unwrap();
     }
 }

@@ -13,8 +13,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 
 use crate::error::{ErrAt, Error, Result, Step};
 
-/// The magic of procfs and the inode of its root (statfs(2), proc_fs.h).
-const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+/// The inode of the root of a procfs (proc_fs.h).
 const PROC_ROOT_INO: u64 = 1;
 
 /// A verified procfs.
@@ -80,7 +79,7 @@ fn host() -> Result<ProcFs> {
     )?;
     let magic = fstatfs(&fd).err_at(Step::Mount, "fstatfs", subject)?.f_type;
     let inode = fstat(&fd).err_at(Step::Mount, "fstat", subject)?.st_ino;
-    if magic as i64 != PROC_SUPER_MAGIC || inode != PROC_ROOT_INO {
+    if magic != rustix::fs::PROC_SUPER_MAGIC || inode != PROC_ROOT_INO {
         return Err(Error::host(Step::Mount, "use the host's /proc: it is not the root of a procfs"));
     }
     Ok(ProcFs(fd))

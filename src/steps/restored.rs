@@ -3,6 +3,7 @@
 
 use std::os::linux::fs::MetadataExt;
 
+use crate::bytes;
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::Plan;
 use crate::plan::namespaces::Kind;
@@ -42,7 +43,7 @@ pub fn check(restored: &Restored, plan: &Plan) -> Result<()> {
         }
         let read = |file: &str| {
             let path = format!("/proc/{pid}/{file}");
-            std::fs::read_to_string(&path).err_at(Step::Criu, "open", || format!("look at a restored process, {path}"))
+            bytes::text(&path).err_at(Step::Criu, "open", || format!("look at a restored process, {path}"))
         };
         let status = read("status")?;
         // One that has ended is in no list of a cgroup's, and does nothing any more.
@@ -133,7 +134,7 @@ fn namespace(pid: i32, name: &str) -> Option<u64> {
 }
 
 fn parent(pid: i32) -> Option<i32> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = bytes::text(format!("/proc/{pid}/status")).ok()?;
     field(&status, "PPid")?.parse().ok()
 }
 
@@ -329,7 +330,7 @@ mod tests {
                      Max processes             10                   unlimited            processes \n\
                      Max open files            1024                 4096                 files     \n";
         let mut process = process();
-        let limit = |name, hard| Rlimit { name, resource: 0, soft: 1, hard };
+        let limit = |name, hard| Rlimit { index: 0, name, resource: 0, soft: 1, hard };
         process.rlimits = vec![limit("RLIMIT_NOFILE", 4096), limit("RLIMIT_NPROC", u64::MAX)];
         assert_eq!(check_limits(table, &process), None);
         process.rlimits = vec![limit("RLIMIT_NOFILE", 4095)];

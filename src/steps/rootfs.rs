@@ -14,8 +14,24 @@ use crate::sys::mount::MountAttr;
 
 const HERE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Cuts the mount namespace off from the host's, attaches the rootfs on itself, so that it is a mount of its own, and
-/// returns it. Runs in init, in its new mount namespace.
+/// Cuts the mount namespace off from the host's. Runs in init, in its new mount namespace, before anybody clones a mount in
+/// it: a clone is the peer of what its source is a peer of.
+pub fn cut_off(plan: &Rootfs) -> Result<()> {
+    if plan.entry == Entry::Chroot {
+        // There is none of its own.
+        return Ok(());
+    }
+    stage::allow();
+    // Volumes of the host stay its peers.
+    if plan.keeps_peers() {
+        return Ok(());
+    }
+    // Not private, also where the root is to be: a volume may ask to see what the host mounts in it.
+    let slash = rustix::fs::open("/", HERE, Mode::empty()).err_at(Step::Mount, "open", || "open /")?;
+    propagate(slash.as_fd(), "/", PropagationKind::Slave, true)
+}
+
+/// Attaches the rootfs on itself, so that it is a mount of its own, and returns it. Runs in init, after [`cut_off`].
 ///
 /// `given` is a clone of the rootfs that setup made, because mapped root cannot reach the directory itself; it is
 /// attached on `/` then, since any place does for a mount that becomes the root.
@@ -29,26 +45,21 @@ pub fn attach(plan: &Rootfs, given: Option<OwnedFd>) -> Result<OwnedFd> {
         // Where something is mounted in it, setup has made it a mount of its own.
         return Ok(dir);
     }
-    stage::allow();
-    let slash = rustix::fs::open("/", HERE, Mode::empty()).err_at(Step::Mount, "open", || "open /")?;
-    match plan.propagation.map(|propagation| propagation.kind) {
-        // Volumes of the host stay its peers; only the mount that the rootfs lies on is cut off, so that nothing that
-        // is mounted in the container appears on the host below the bundle.
-        Some(PropagationKind::Shared) => make_parent_private(&dir)?,
-        Some(PropagationKind::Private | PropagationKind::Unbindable) => {
-            propagate(slash.as_fd(), "/", PropagationKind::Private, true)?;
-        }
-        Some(PropagationKind::Slave) | None => propagate(slash.as_fd(), "/", PropagationKind::Slave, true)?,
+    if plan.keeps_peers() {
+        // Only the mount that the rootfs lies on is cut off, so that nothing that is mounted in the container appears on
+        // the host below the bundle.
+        make_parent_private(&dir)?;
     }
     let subject = || format!("mount root file system {}", show(&plan.path));
     let tree = match given {
         Some(tree) => tree,
         None => tree::clone(Origin::Fd(dir.as_fd()), true).err_at(Step::Mount, "open_tree", subject)?,
     };
-    if matches!(plan.propagation.map(|propagation| propagation.kind), None | Some(PropagationKind::Slave)) {
+    if !plan.keeps_peers() {
         // What the host mounts below the bundle later is none of the container's; and no image of CRIU's has to find a
-        // master for its root.
-        propagate(tree.as_fd(), "the root file system", PropagationKind::Private, false)?;
+        // master for its root. Mounts in it stay slaves, unless all is to be private.
+        let all = plan.propagation.is_some_and(|asked| asked.kind != PropagationKind::Slave);
+        propagate(tree.as_fd(), "the root file system", PropagationKind::Private, all)?;
     }
     tree::attach(&tree, &dir).err_at(Step::Mount, "move_mount", subject)?;
     Ok(tree)
@@ -89,11 +100,8 @@ pub fn detach_from_host(path: &Path, id: u64) -> Result<()> {
         };
         let seen = tree::mount_id(top.as_fd()).err_at(Step::Mount, "open", subject)?;
         if seen != id {
-            let table = std::fs::read_to_string("/proc/self/mountinfo").err_at(Step::Mount, "open", subject)?;
-            let mut all = table.lines().filter_map(|line| {
-                let mut numbers = line.split(' ').map(str::parse::<u64>);
-                Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-            });
+            let table = std::fs::read("/proc/self/mountinfo").err_at(Step::Mount, "open", subject)?;
+            let mut all = crate::bytes::mounts(&table).map(|mount| (mount.id, mount.parent));
             if !all.clone().any(|(mount, _)| mount == id) {
                 return Ok(());
             }
@@ -160,7 +168,11 @@ pub fn set_readonly(root_fd: BorrowedFd<'_>) -> Result<()> {
 /// Sets the propagation that the config asks for, after [`enter`].
 pub fn set_propagation(root_fd: BorrowedFd<'_>, plan: &Rootfs) -> Result<()> {
     match plan.propagation {
-        Some(Propagation { kind, recursive }) => propagate(root_fd, "/ (/linux/rootfsPropagation)", kind, recursive),
+        Some(Propagation { kind, recursive }) => {
+            // What is private or a slave has become so when it came, but for volumes that ask for something else.
+            let recursive = recursive && matches!(kind, PropagationKind::Shared | PropagationKind::Unbindable);
+            propagate(root_fd, "/ (/linux/rootfsPropagation)", kind, recursive)
+        }
         None => Ok(()),
     }
 }

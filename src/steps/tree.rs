@@ -82,7 +82,7 @@ pub fn attach_on_root(tree: BorrowedFd<'_>) -> rustix::io::Result<()> {
 /// The mount that a descriptor lies on (proc_pid_fdinfo(5)); on the host's side of the pivot only.
 pub fn mount_id(fd: BorrowedFd<'_>) -> rustix::io::Result<u64> {
     use std::os::fd::AsRawFd;
-    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))
+    let text = crate::bytes::text(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))
         .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
     stage::mount_id_in(&text)
 }

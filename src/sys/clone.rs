@@ -61,12 +61,29 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>, exit_signal: i32) -> i
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Cloned::Child),
+        pid if pidfd < 0 => {
+            // Linux before 5.2 ignores clone(2)'s CLONE_PIDFD, and nothing here can do without the descriptor.
+            // SAFETY: the child was just made, is not waited for yet, and has done no work: its number is its own. With
+            // CLONE_PARENT it is another's to wait for, and waitpid only fails.
+            unsafe {
+                libc::kill(pid as libc::pid_t, libc::SIGKILL);
+                libc::waitpid(pid as libc::pid_t, std::ptr::null_mut(), 0);
+            }
+            Err(io::Error::from_raw_os_error(libc::ENOSYS))
+        }
         pid => {
             // SAFETY: on success with CLONE_PIDFD the kernel stored a new descriptor that nobody else owns.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Ok(Cloned::Parent { pid: pid as i32, pidfd })
         }
     }
+}
+
+/// fork(2), by the call that every seccomp profile for hooks allows: 0 in the child, its number in the parent. The caller has one
+/// thread.
+pub fn fork() -> io::Result<i32> {
+    let pid = clone(libc::SIGCHLD as u64, std::ptr::null_mut());
+    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid as i32) }
 }
 
 /// clone(2): flags, and the signal in their lowest byte; `pidfd` is where CLONE_PIDFD stores the descriptor.

@@ -33,8 +33,12 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         hull::sys::exe::remember_arguments(first as usize, end);
     }
     let stdout_open = open_standard_descriptors();
-    // SAFETY: SIG_IGN runs no code of ours, and there is one thread.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // A caller that ignores SIGCHLD hands that on, and the kernel would reap hooks and programs, whose status is lost then.
+    // SAFETY: SIG_IGN and SIG_DFL run no code of ours, and there is one thread.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
     super::start(args, stdout_open)
 }
 

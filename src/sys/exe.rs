@@ -79,6 +79,7 @@ pub fn run_from(file: BorrowedFd<'_>) -> io::Result<()> {
         let first = (base + header.e_phoff as usize) as *const ProgramHeader;
         std::slice::from_raw_parts(first, header.e_phnum as usize)
     };
+    let base = bias(base, headers);
     // SAFETY: sysconf reads no memory of ours.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
     let (mut code, mut data) = ([0usize; 2], [0usize; 2]);
@@ -110,6 +111,14 @@ pub fn run_from(file: BorrowedFd<'_>) -> io::Result<()> {
     set_mm_map(file, code, data)
 }
 
+/// What the addresses of the headers are off by, where the ELF header lies at `base`: all of it in a position-independent
+/// program, nothing in another, as rustc links static ones for aarch64.
+fn bias(base: usize, headers: &[ProgramHeader]) -> usize {
+    let first = headers.iter().find(|header| header.p_type == libc::PT_LOAD && header.p_offset == 0);
+    first.map_or(base, |header| base.wrapping_sub(header.p_vaddr as usize))
+}
+
+#[derive(Debug, PartialEq, Eq)]
 struct Segment {
     start: usize,
     len: usize,
@@ -225,4 +234,36 @@ pub fn execute(file: BorrowedFd<'_>, args: &[std::ffi::CString]) -> io::Error {
         libc::syscall(libc::SYS_execveat, file.as_raw_fd(), c"".as_ptr(), argv.as_ptr(), environ, libc::AT_EMPTY_PATH);
     }
     io::Error::last_os_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(p_type: u32, p_flags: u32, p_offset: u64, p_vaddr: u64, p_filesz: u64) -> ProgramHeader {
+        // SAFETY: all zeros are a valid program header.
+        let mut header: ProgramHeader = unsafe { std::mem::zeroed() };
+        (header.p_type, header.p_flags) = (p_type, p_flags);
+        (header.p_offset, header.p_vaddr, header.p_filesz) = (p_offset as _, p_vaddr as _, p_filesz as _);
+        header
+    }
+
+    /// The same program, linked to be put anywhere and linked for one place.
+    #[test]
+    fn segments_lie_where_the_program_is() {
+        const PAGE: usize = 0x1000;
+        for (linked, base, off_by) in [(0, 0x7f00_0000, 0x7f00_0000), (0x40_0000, 0x40_0000, 0)] {
+            let headers = [
+                header(libc::PT_NOTE, libc::PF_R, 0x200, linked + 0x200, 0x20),
+                header(libc::PT_LOAD, libc::PF_R, 0, linked, 0x1234),
+                header(libc::PT_LOAD, libc::PF_R | libc::PF_X, 0x1234, linked + 0x2234, 0x3000),
+                header(libc::PT_LOAD, libc::PF_R | libc::PF_W, 0x4300, linked + 0x6300, 0x10),
+            ];
+            assert_eq!(bias(base, &headers), off_by);
+            let segments: Vec<_> = headers[1..].iter().map(|one| Segment::new(one, off_by, PAGE)).collect();
+            let places = segments.iter().map(|one| (one.start - base, one.len, one.offset)).collect::<Vec<_>>();
+            assert_eq!(places, [(0, 0x2000, 0), (0x2000, 0x4000, 0x1000), (0x6000, 0x1000, 0x4000)]);
+            assert_eq!(segments[1].protection, libc::PROT_READ | libc::PROT_EXEC);
+        }
+    }
 }

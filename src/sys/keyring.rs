@@ -14,6 +14,20 @@ pub fn join_session(name: &CStr) -> io::Result<i32> {
     if serial < 0 { Err(io::Error::last_os_error()) } else { Ok(serial as i32) }
 }
 
+/// What a kernel without keys, or a filter, says.
+pub fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+}
+
+/// Whether add_key(2) and request_key(2), which reach the session keyring without keyctl(2), are refused, too.
+pub fn refuses_the_rest() -> bool {
+    [libc::SYS_add_key, libc::SYS_request_key].into_iter().all(|call| {
+        // SAFETY: null pointers are addresses that the kernel cannot read: it says EFAULT and does nothing.
+        let result = unsafe { libc::syscall(call, 0_usize, 0_usize, 0_usize, 0_usize, 0_usize) };
+        result < 0 && is_refusal(&io::Error::last_os_error())
+    })
+}
+
 /// The permission bits of a key.
 pub fn permissions(serial: i32) -> io::Result<u32> {
     let mut text = [0u8; 256];

@@ -1,9 +1,12 @@
 //! The system calls that hull makes itself: the only place with `unsafe`. What rustix has is not wrapped again.
 #![allow(unsafe_code)]
 
+#[cfg(target_env = "musl")]
+pub mod allocator;
 pub mod arch;
 pub mod bpf;
 pub mod clone;
+pub mod descriptors;
 pub mod exe;
 pub mod keyring;
 pub mod landlock;
@@ -16,3 +19,5 @@ pub mod seccomp;
 pub mod shared;
 pub mod signal;
 pub mod spawn;
+pub mod umask;
+pub mod whole;

@@ -11,15 +11,31 @@ fn check(result: libc::c_long) -> io::Result<()> {
 pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     let limit = [soft, hard];
     // SAFETY: `limit` has the layout of struct rlimit64, lives until the call returns, and no old limit is asked for.
-    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, limit.as_ptr(), std::ptr::null_mut::<u64>()) })
+    let set = unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, limit.as_ptr(), std::ptr::null_mut::<u64>()) };
+    older(check(set), pid, || {
+        // SAFETY: on 64-bit machines struct rlimit is the same; it is only read.
+        check(unsafe { libc::syscall(libc::SYS_setrlimit, resource, limit.as_ptr()) })
+    })
 }
 
 /// prlimit(2) by number: the soft and hard limit of a process (0: the caller).
 pub fn rlimit(pid: i32, resource: u32) -> io::Result<(u64, u64)> {
     let mut limit = [0u64; 2];
     // SAFETY: `limit` has the layout of struct rlimit64 and lives until the call returns; no new limit is given.
-    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, std::ptr::null::<u64>(), limit.as_mut_ptr()) })?;
+    let got = unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, std::ptr::null::<u64>(), limit.as_mut_ptr()) };
+    older(check(got), pid, || {
+        // SAFETY: on 64-bit machines struct rlimit is the same, and as long as `limit`.
+        check(unsafe { libc::syscall(libc::SYS_getrlimit, resource, limit.as_mut_ptr()) })
+    })?;
     Ok((limit[0], limit[1]))
+}
+
+/// Where prlimit(2) is refused the caller's own limits have calls of their own.
+fn older(result: io::Result<()>, pid: i32, call: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if pid == 0 && matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => call(),
+        result => result,
+    }
 }
 
 /// PR_CAPBSET_DROP by number, for capabilities that are newer than this crate.
@@ -147,40 +163,18 @@ pub fn set_affinity(mask: &[u64]) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(mask), mask.as_ptr()) })
 }
 
-/// close_range(2) with CLOSE_RANGE_CLOEXEC: every descriptor from `first` on ends at execve.
-pub fn cloexec_from(first: u32) -> io::Result<()> {
-    // SAFETY: only numbers are passed; no descriptor is closed.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
-}
-
-/// close_range(2): closes every descriptor from `first` on but those in `keep`. The caller is a process that has just been
-/// cloned: what owned the others belongs to the process that it is a copy of, and is never used or dropped here.
-pub fn close_others(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut numbers: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).filter(|fd| *fd >= first).collect();
-    numbers.sort_unstable();
-    let mut from = first;
-    for number in numbers.into_iter().chain([u32::MAX]) {
-        // The last one is no descriptor: the range up to it has no end.
-        let last = if number == u32::MAX { u32::MAX } else { number.wrapping_sub(1) };
-        if number > from {
-            // SAFETY: only numbers are passed; as said above nobody in this process uses what is closed.
-            check(unsafe { libc::syscall(libc::SYS_close_range, from, last, 0) })?;
-        }
-        from = number.saturating_add(1);
-    }
-    Ok(())
-}
-
 /// Marks one descriptor, by number, to survive execve; EBADF when there is none.
 pub fn keep_across_exec(fd: i32) -> io::Result<()> {
     // SAFETY: F_SETFD takes a number; a wrong descriptor only fails.
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }.into())
 }
 
-/// Whether a descriptor of this number is open.
-pub fn is_open(fd: i32) -> bool {
+/// Whether the caller left a descriptor of this number open. What hull has opened itself is close-on-exec, and what came
+/// through an execve cannot be.
+pub fn is_inherited(fd: i32) -> bool {
     // SAFETY: F_GETFD reads no memory.
-    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
 /// Borrows one of the three standard descriptors.

@@ -65,12 +65,10 @@ pub fn end_on_request() -> io::Result<()> {
     }
     let mut set = empty_set();
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
-        let action = libc::sigaction {
-            sa_sigaction: end as extern "C" fn(libc::c_int) as libc::sighandler_t,
-            sa_mask: empty_set(),
-            sa_flags: 0,
-            sa_restorer: None,
-        };
+        // SAFETY: all zeros are a valid sigaction.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = end as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        action.sa_mask = empty_set();
         // SAFETY: the structure lives until the call returns, and the handler, of the type that sa_flags of 0 asks for, is
         // async-signal-safe and lives as long as the process.
         check(unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) })?;

@@ -1,7 +1,10 @@
-//! Device rules, in v1's meaning for both versions: a default, and the exceptions from it.
+//! Device rules: of those that match a device the last one holds, for each kind of access.
 //!
-//! config.json's rules are a sequence of writes to devices.allow and devices.deny. Replayed here they give what
-//! the kernel's v1 controller would hold at the end; for v2 that becomes a program (BPF_PROG_TYPE_CGROUP_DEVICE).
+//! v1's controller has a default and the exceptions from it, and knows no exception from an exception: what comes to one is
+//! refused there, since the kernel would take the line and do nothing. For v2 the rules become a program
+//! (BPF_PROG_TYPE_CGROUP_DEVICE), which can say all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
 use crate::spec;
@@ -13,11 +16,13 @@ pub const READ: u32 = 2;
 /// Opening for writing.
 pub const WRITE: u32 = 4;
 const ALL: u32 = MKNOD | READ | WRITE;
-/// At six instructions each the longest jump still fits into the 15 bits that it has.
-const MAX_EXCEPTIONS: usize = 5000;
+/// Rules, in order, from the last one that is about everything.
+const MAX_RULES: usize = 5000;
+/// The longest jump still fits into the 15 bits that it has.
+const MAX_INSTRUCTIONS: usize = 32_000;
 
 /// Block or character.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Block device (BPF_DEVCG_DEV_BLOCK).
     Block,
@@ -38,17 +43,68 @@ pub struct Exception {
     pub access: u32,
 }
 
-/// What the controller holds at the end.
+impl Exception {
+    fn key(&self) -> Key {
+        (self.kind, self.major, self.minor)
+    }
+
+    /// Every device of the other one is one of this.
+    fn covers(&self, other: &Exception) -> bool {
+        self.kind == other.kind
+            && self.major.is_none_or(|major| other.major == Some(major))
+            && self.minor.is_none_or(|minor| other.minor == Some(minor))
+    }
+
+    /// Some device is one of both.
+    fn meets(&self, other: &Exception) -> bool {
+        let same = |one: Option<u32>, other: Option<u32>| one.is_none() || other.is_none() || one == other;
+        self.kind == other.kind && same(self.major, other.major) && same(self.minor, other.minor)
+    }
+
+    /// As a line for v1.
+    fn line(&self) -> String {
+        let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
+        let kind = if self.kind == Kind::Block { 'b' } else { 'c' };
+        let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
+        let access: String =
+            letters.iter().filter(|(bit, _)| self.access & bit != 0).map(|(_, letter)| *letter).collect();
+        format!("{kind} {}:{} {access}", number(self.major), number(self.minor))
+    }
+}
+
+type Key = (Kind, Option<u32>, Option<u32>);
+
+/// One rule, in its order; `index` is its place in config.json.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rule {
+    allow: bool,
+    what: Exception,
+    index: Option<usize>,
+}
+
+/// What v1 cannot hold: a rule that takes back a part of an exception.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Hole {
+    part: Exception,
+    by: Option<usize>,
+    of: Option<usize>,
+    whole: Exception,
+}
+
+/// What holds at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceRules {
     /// Everything is allowed but the exceptions; else nothing but them.
     pub allow_by_default: bool,
-    /// The exceptions.
+    /// The exceptions, without what is taken back from a part of one.
     pub exceptions: Vec<Exception>,
+    rules: Vec<Rule>,
+    hole: Option<Hole>,
 }
 
 /// What a container always may, after config.json's rules: a default bundle denies everything and then makes and opens
-/// these (null, zero, full, random, urandom, tty, console, ptmx, pts, tun), as runc has it.
+/// these (null, zero, full, random, urandom, tty, console, ptmx, pts, tun), as runc has it. Where config.json allows
+/// everything but some, nodes of these cannot be made either.
 const IMPLICIT: [(Kind, Option<u32>, Option<u32>, u32); 11] = [
     (Kind::Char, None, None, MKNOD),
     (Kind::Block, None, None, MKNOD),
@@ -65,8 +121,8 @@ const IMPLICIT: [(Kind, Option<u32>, Option<u32>, u32); 11] = [
 
 impl DeviceRules {
     /// Replays /linux/resources/devices and the implicit rules, from "deny all".
-    pub fn new(rules: &[spec::DeviceRule<'_>]) -> Result<DeviceRules> {
-        let mut state = DeviceRules { allow_by_default: false, exceptions: Vec::new() };
+    pub fn new(rules: &[spec::DeviceRule<'_>], notes: &mut Vec<String>) -> Result<DeviceRules> {
+        let (mut allow_by_default, mut list) = (false, Vec::new());
         for (index, rule) in rules.iter().enumerate() {
             let pointer = |field: &str| format!("/linux/resources/devices/{index}/{field}");
             let number = |field: &str, value: Option<i64>| match value {
@@ -76,12 +132,20 @@ impl DeviceRules {
                     .map_err(|_| Error::spec(pointer(field), format_args!("{n} is no device number"))),
             };
             let (major, minor) = (number("major", rule.major)?, number("minor", rule.minor)?);
-            let access = access(rule.access.as_deref().unwrap_or("rwm"))
-                .ok_or_else(|| Error::spec(pointer("access"), "may hold r, w and m only"))?;
+            let letters = rule.access.as_deref().unwrap_or("rwm");
+            let known: String = letters.chars().filter(|letter| "rwm".contains(*letter)).collect();
+            // What is allowed without an unknown letter is no more than was asked for; what is denied may be less.
+            if known != letters && (known.is_empty() || !rule.allow) {
+                return Err(Error::spec(pointer("access"), "may hold r, w and m only"));
+            } else if known != letters {
+                notes.push(format!("config.json: {}: {letters:?} is taken as {known:?}", pointer("access")));
+            }
+            let access = access(&known);
             let kinds: &[Kind] = match rule.kind.as_deref() {
                 None | Some("" | "a") => {
                     if access == ALL && major.is_none() && minor.is_none() {
-                        state = DeviceRules { allow_by_default: rule.allow, exceptions: Vec::new() };
+                        allow_by_default = rule.allow;
+                        list.clear();
                         continue;
                     }
                     &[Kind::Block, Kind::Char]
@@ -93,33 +157,84 @@ impl DeviceRules {
                 }
             };
             for &kind in kinds {
-                state.apply(rule.allow, Exception { kind, major, minor, access });
+                let what = Exception { kind, major, minor, access };
+                list.push(Rule { allow: rule.allow, what, index: Some(index) });
             }
         }
         for (kind, major, minor, access) in IMPLICIT {
-            state.apply(true, Exception { kind, major, minor, access });
+            let access = if allow_by_default { access & !MKNOD } else { access };
+            if access != 0 {
+                list.push(Rule { allow: true, what: Exception { kind, major, minor, access }, index: None });
+            }
         }
-        if state.exceptions.len() > MAX_EXCEPTIONS {
-            let what = format!("come to {} exceptions; {MAX_EXCEPTIONS} are possible", state.exceptions.len());
-            return Err(Error::spec("/linux/resources/devices", what));
-        }
-        Ok(state)
+        DeviceRules::replay(allow_by_default, list)
     }
 
-    fn apply(&mut self, allow: bool, new: Exception) {
-        let same = |old: &&mut Exception| (old.kind, old.major, old.minor) == (new.kind, new.major, new.minor);
-        let found = self.exceptions.iter_mut().find(same);
-        if allow == self.allow_by_default {
-            if let Some(old) = found {
-                old.access &= !new.access;
-            }
-            self.exceptions.retain(|exception| exception.access != 0);
-        } else {
-            match found {
-                Some(old) => old.access |= new.access,
-                None => self.exceptions.push(new),
+    fn replay(allow_by_default: bool, rules: Vec<Rule>) -> Result<DeviceRules> {
+        let too_many = |n: usize, most: usize, what: &str| {
+            Error::spec("/linux/resources/devices", format_args!("come to {n} {what}; {most} are possible"))
+        };
+        if rules.len() > MAX_RULES {
+            return Err(too_many(rules.len(), MAX_RULES, "rules"));
+        }
+        let mut replay = Replay::default();
+        for rule in &rules {
+            if rule.allow == allow_by_default {
+                replay.take_back(rule);
+            } else {
+                replay.add(rule);
             }
         }
+        let Replay { found, holes, .. } = replay;
+        let mut exceptions: Vec<Exception> = found.iter().map(|(what, _)| *what).filter(|e| e.access != 0).collect();
+        if !allow_by_default {
+            complete(&mut exceptions);
+        }
+        let hole = holes.into_iter().find(|hole| hole.part.access != 0);
+        let result = DeviceRules { allow_by_default, exceptions, rules, hole };
+        let size: usize = [Kind::Block, Kind::Char].iter().map(|&kind| result.numbers(kind).size()).sum();
+        if size > MAX_INSTRUCTIONS {
+            return Err(too_many(size, MAX_INSTRUCTIONS, "instructions of a program"));
+        }
+        Ok(result)
+    }
+
+    /// Why v1 cannot have these rules: it takes each line and leaves the exception whole.
+    pub fn check_v1(&self) -> Result<()> {
+        let Some(hole) = &self.hole else { return Ok(()) };
+        let rule = |index: Option<usize>| index.map_or("what every container may".to_owned(), |i| format!("rule {i}"));
+        let pointer = format!("/linux/resources/devices/{}", hole.by.or(hole.of).unwrap_or_default());
+        let (wide, narrow) = if self.allow_by_default { ("denied", "allows") } else { ("allowed", "denies") };
+        let what = format!(
+            "{}, which {} {}, is {wide} by {} ({}): cgroup v1 cannot make an exception from an exception",
+            hole.part.line(),
+            rule(hole.by),
+            narrow,
+            rule(hole.of),
+            hole.whole.line(),
+        );
+        Err(Error::spec(pointer, what))
+    }
+
+    /// What holds while init makes nodes, if that is more: config.json may list a node that its rules deny, which is then
+    /// there and cannot be opened. To make a node gives nobody a device.
+    pub fn while_nodes_are_made(&self) -> Option<DeviceRules> {
+        if !self.allow_by_default || self.exceptions.iter().all(|exception| exception.access & MKNOD == 0) {
+            return None;
+        }
+        let without = |what: Exception| Exception { access: what.access & !MKNOD, ..what };
+        let mut lenient = self.clone();
+        lenient.exceptions = self.exceptions.iter().copied().map(without).filter(|what| what.access != 0).collect();
+        lenient.rules.retain_mut(|rule| {
+            rule.what = without(rule.what);
+            rule.what.access != 0
+        });
+        Some(lenient)
+    }
+
+    /// Whether these rules deny anything.
+    pub fn deny_something(&self) -> bool {
+        !(self.allow_by_default && self.exceptions.is_empty())
     }
 
     /// The lines for v1: the file and what is written, in order.
@@ -127,111 +242,230 @@ impl DeviceRules {
         let (first, rest) =
             if self.allow_by_default { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
         let mut lines = vec![(first, "a".to_owned())];
-        for exception in &self.exceptions {
-            let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
-            let kind = if exception.kind == Kind::Block { 'b' } else { 'c' };
-            let access: String = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')]
-                .iter()
-                .filter(|(bit, _)| exception.access & bit != 0)
-                .map(|(_, letter)| *letter)
-                .collect();
-            lines.push((rest, format!("{kind} {}:{} {access}", number(exception.major), number(exception.minor))));
-        }
+        lines.extend(self.exceptions.iter().map(|exception| (rest, exception.line())));
         lines
     }
 
-    /// The program for v2, as instructions of eBPF: by kind, then by major number, so that the kernel's verifier, whose time
-    /// is most of what a device program costs, follows few branches. The order of exceptions has no meaning.
-    pub fn program(&self) -> Vec<u64> {
-        let mut code = vec![
-            // r2 = type, r3 = access, r4 = major, r5 = minor of struct bpf_cgroup_dev_ctx in r1
-            insn(LDX_W, 2, 1, 0, 0),
-            insn(MOV32_REG, 3, 2, 0, 0),
-            insn(AND32_IMM, 2, 0, 0, 0xffff),
-            insn(RSH32_IMM, 3, 0, 0, 16),
-            insn(LDX_W, 4, 1, 4, 0),
-            insn(LDX_W, 5, 1, 8, 0),
-        ];
-        // The places that jump to the one verdict of all exceptions, and those that jump to the default.
-        let (mut to_hit, mut to_default) = (Vec::new(), Vec::new());
-        for (kind, number) in [(Kind::Char, 2), (Kind::Block, 1)] {
-            let of_kind = || self.exceptions.iter().filter(move |exception| exception.kind == kind);
-            if of_kind().next().is_none() {
-                continue;
-            }
-            let next_kind = code.len();
-            code.push(insn(JNE32_IMM, 2, 0, 0, number));
-            let any_major = of_kind().filter(|exception| exception.major.is_none());
-            if self.group(any_major, &mut code, &mut to_hit) {
-                let mut majors: Vec<u32> = of_kind().filter_map(|exception| exception.major).collect();
-                majors.sort_unstable();
-                majors.dedup();
-                for major in majors {
-                    let next_major = code.len();
-                    code.push(insn(JNE32_IMM, 4, 0, 0, major));
-                    let of_major = of_kind().filter(|exception| exception.major == Some(major));
-                    if self.group(of_major, &mut code, &mut to_hit) {
-                        to_default.push(code.len());
-                        code.push(insn(JA, 0, 0, 0, 0));
-                    }
-                    land(&mut code, next_major);
+    fn numbers(&self, kind: Kind) -> Numbers<'_> {
+        let mut numbers = Numbers { any: Vec::new(), minors: BTreeSet::new(), majors: BTreeMap::new() };
+        for rule in self.rules.iter().filter(|rule| rule.what.kind == kind) {
+            match rule.what.major {
+                None => {
+                    numbers.any.push(rule);
+                    numbers.minors.extend(rule.what.minor);
                 }
-                to_default.push(code.len());
-                code.push(insn(JA, 0, 0, 0, 0));
+                Some(major) => numbers.majors.entry(major).or_default().extend(rule.what.minor),
             }
-            land(&mut code, next_kind);
         }
-        to_default.into_iter().for_each(|at| land(&mut code, at));
-        code.push(insn(MOV64_IMM, 0, 0, 0, u32::from(self.allow_by_default)));
-        code.push(insn(EXIT, 0, 0, 0, 0));
-        // The kernel refuses what cannot be reached.
-        if !to_hit.is_empty() {
-            to_hit.into_iter().for_each(|at| land(&mut code, at));
-            code.push(insn(MOV64_IMM, 0, 0, 0, u32::from(!self.allow_by_default)));
-            code.push(insn(EXIT, 0, 0, 0, 0));
-        }
-        code
+        numbers
     }
 
-    /// The tests of exceptions whose kind and major number are known to match; false where nothing gets past them.
-    fn group<'e>(
-        &self,
-        exceptions: impl Iterator<Item = &'e Exception>,
-        code: &mut Vec<u64>,
-        to_hit: &mut Vec<usize>,
-    ) -> bool {
-        for exception in exceptions {
-            let skip_minor = exception.minor.map(|minor| {
-                code.push(insn(JNE32_IMM, 5, 0, 0, minor));
-                code.len() - 1
-            });
-            let mut skip_access = None;
-            if self.allow_by_default {
-                // Denied if any of what is asked for is in the exception.
-                to_hit.push(code.len());
-                code.push(insn(JSET32_IMM, 3, 0, 0, exception.access));
-            } else {
-                // Allowed if all that is asked for is in it.
-                if exception.access != ALL {
-                    skip_access = Some(code.len());
-                    code.push(insn(JSET32_IMM, 3, 0, 0, !exception.access & ALL));
+    /// What may be done to a device by these rules, the last of which that matches holds; None is a number that no rule names.
+    fn allowed(&self, rules: &[&Rule], major: Option<u32>, minor: Option<u32>) -> u32 {
+        let matches = |of: Option<u32>, number| of.is_none() || of == number;
+        let (mut allowed, mut open) = (0, ALL);
+        for rule in rules.iter().rev() {
+            if matches(rule.what.major, major) && matches(rule.what.minor, minor) {
+                if rule.allow {
+                    allowed |= rule.what.access & open;
                 }
-                to_hit.push(code.len());
-                code.push(insn(JA, 0, 0, 0, 0));
-                if skip_minor.is_none() && skip_access.is_none() {
-                    return false;
+                open &= !rule.what.access;
+                if open == 0 {
+                    break;
                 }
             }
-            skip_minor.into_iter().chain(skip_access).for_each(|at| land(code, at));
         }
-        true
+        if self.allow_by_default { allowed | open } else { allowed }
+    }
+
+    /// The program for v2, as instructions of eBPF: by kind, then by major number, then by minor number, so that the
+    /// kernel's verifier, whose time is most of what a device program costs, follows few branches.
+    pub fn program(&self) -> Vec<u64> {
+        let mut program = Program {
+            code: vec![
+                // r2 = type, r3 = access, r4 = major, r5 = minor of struct bpf_cgroup_dev_ctx in r1
+                insn(LDX_W, 2, 1, 0, 0),
+                insn(MOV32_REG, 3, 2, 0, 0),
+                insn(AND32_IMM, 2, 0, 0, 0xffff),
+                insn(RSH32_IMM, 3, 0, 0, 16),
+                insn(LDX_W, 4, 1, 4, 0),
+                insn(LDX_W, 5, 1, 8, 0),
+            ],
+            to: Default::default(),
+        };
+        for (kind, number) in [(Kind::Char, 2), (Kind::Block, 1)] {
+            let mut of_major: BTreeMap<u32, Vec<&Rule>> = BTreeMap::new();
+            let numbers = self.numbers(kind);
+            for rule in self.rules.iter().filter(|rule| rule.what.kind == kind) {
+                if let Some(major) = rule.what.major {
+                    of_major.entry(major).or_default().push(rule);
+                }
+            }
+            let next_kind = program.code.len();
+            program.code.push(insn(JNE32_IMM, 2, 0, 0, number));
+            for (major, rules) in of_major {
+                let minors: BTreeSet<u32> = numbers.minors.iter().chain(&numbers.majors[&major]).copied().collect();
+                let rules = in_order(&rules, &numbers.any);
+                let next_major = program.code.len();
+                program.code.push(insn(JNE32_IMM, 4, 0, 0, major));
+                program.minors(&minors, |minor| self.allowed(&rules, Some(major), minor));
+                land(&mut program.code, next_major);
+            }
+            program.minors(&numbers.minors, |minor| self.allowed(&numbers.any, None, minor));
+            land(&mut program.code, next_kind);
+        }
+        program.end(if self.allow_by_default { ALL } else { 0 })
+    }
+}
+
+/// Two parts of one list, which know their order by where they lie in it.
+fn in_order<'r>(one: &[&'r Rule], other: &[&'r Rule]) -> Vec<&'r Rule> {
+    let mut both: Vec<&Rule> = one.iter().chain(other).copied().collect();
+    both.sort_unstable_by_key(|rule| std::ptr::from_ref::<Rule>(rule));
+    both
+}
+
+/// The state of v1's controller, and where it falls behind the rules.
+#[derive(Default)]
+struct Replay {
+    /// With the place in config.json of the last rule that added to it.
+    found: Vec<(Exception, Option<usize>)>,
+    at: BTreeMap<Key, usize>,
+    holes: Vec<Hole>,
+}
+
+impl Replay {
+    fn add(&mut self, rule: &Rule) {
+        self.fill(&rule.what);
+        match self.at.get(&rule.what.key()) {
+            Some(&at) => {
+                let (exception, index) = &mut self.found[at];
+                exception.access |= rule.what.access;
+                *index = rule.index;
+            }
+            None => {
+                self.at.insert(rule.what.key(), self.found.len());
+                self.found.push((rule.what, rule.index));
+            }
+        }
+    }
+
+    /// What a rule says of all of a part is no hole of an older rule any more.
+    fn fill(&mut self, what: &Exception) {
+        for hole in self.holes.iter_mut().filter(|hole| what.covers(&hole.part)) {
+            hole.part.access &= !what.access;
+        }
+    }
+
+    fn take_back(&mut self, rule: &Rule) {
+        let new = &rule.what;
+        self.fill(new);
+        for (old, index) in self.found.iter_mut().filter(|(old, _)| old.access & new.access != 0 && new.meets(old)) {
+            if new.covers(old) {
+                old.access &= !new.access;
+            } else {
+                let part = Exception { access: old.access & new.access, ..*new };
+                self.holes.push(Hole { part, by: rule.index, of: *index, whole: *old });
+            }
+        }
+    }
+}
+
+/// v1 asks one exception for all of an open's access: where several together allow reading and writing, it needs one that
+/// does.
+fn complete(exceptions: &mut Vec<Exception>) {
+    let wide: Vec<Exception> = exceptions.iter().filter(|e| e.major.is_none() || e.minor.is_none()).copied().collect();
+    let opens = |exception: &Exception| exception.access & (READ | WRITE);
+    for exception in exceptions.iter_mut().filter(|exception| opens(exception) != 0) {
+        let more = wide.iter().filter(|other| other.covers(exception)).map(opens);
+        exception.access |= more.fold(0, |all, access| all | access);
+    }
+    for one in wide.iter().filter(|one| one.minor.is_none() && one.major.is_some()) {
+        for other in
+            wide.iter().filter(|other| other.kind == one.kind && other.major.is_none() && other.minor.is_some())
+        {
+            if opens(one) | opens(other) == READ | WRITE && opens(one) != opens(other) {
+                exceptions.push(Exception { minor: other.minor, access: READ | WRITE, ..*one });
+            }
+        }
+    }
+}
+
+/// The numbers that rules of one kind name.
+struct Numbers<'r> {
+    /// The rules for every major number, and the minor numbers that those name.
+    any: Vec<&'r Rule>,
+    minors: BTreeSet<u32>,
+    majors: BTreeMap<u32, BTreeSet<u32>>,
+}
+
+impl Numbers<'_> {
+    /// Instructions, at most.
+    fn size(&self) -> usize {
+        let of_one = |minors: &BTreeSet<u32>| 2 + minors.len() + self.minors.len();
+        self.majors.values().map(of_one).sum::<usize>() + self.minors.len() + 2
+    }
+}
+
+/// A program that is being written: its verdicts stand at the end, one for each set of what may be done.
+struct Program {
+    code: Vec<u64>,
+    /// The places that jump to each of them.
+    to: [Vec<usize>; ALL as usize + 1],
+}
+
+impl Program {
+    fn jump(&mut self, instruction: u64, allowed: u32) {
+        self.to[allowed as usize].push(self.code.len());
+        self.code.push(instruction);
+    }
+
+    /// Tells minor numbers apart where that makes a difference.
+    fn minors(&mut self, minors: &BTreeSet<u32>, allowed: impl Fn(Option<u32>) -> u32) {
+        let others = allowed(None);
+        for &minor in minors {
+            let allowed = allowed(Some(minor));
+            if allowed != others {
+                self.jump(insn(JEQ32_IMM, 5, 0, 0, minor), allowed);
+            }
+        }
+        self.jump(insn(JA, 0, 0, 0, 0), others);
+    }
+
+    /// What is neither a block nor a character device comes to the end of the tests.
+    fn end(mut self, by_default: u32) -> Vec<u64> {
+        self.jump(insn(JA, 0, 0, 0, 0), by_default);
+        for allowed in (1..ALL).rev() {
+            if self.to[allowed as usize].is_empty() {
+                continue;
+            }
+            self.verdict(allowed);
+            // Denied if any of what is asked for is not in it.
+            self.jump(insn(JSET32_IMM, 3, 0, 0, !allowed & ALL), 0);
+            self.jump(insn(JA, 0, 0, 0, 0), ALL);
+        }
+        for (allowed, answer) in [(ALL, 1), (0, 0)] {
+            // The kernel refuses what cannot be reached.
+            if !self.to[allowed as usize].is_empty() {
+                self.verdict(allowed);
+                self.code.push(insn(MOV64_IMM, 0, 0, 0, answer));
+                self.code.push(insn(EXIT, 0, 0, 0, 0));
+            }
+        }
+        self.code
+    }
+
+    fn verdict(&mut self, allowed: u32) {
+        for at in std::mem::take(&mut self.to[allowed as usize]) {
+            land(&mut self.code, at);
+        }
     }
 }
 
 /// Makes the jump at `at` lead to what is written next.
 fn land(code: &mut [u64], at: usize) {
     let mut bytes = code[at].to_ne_bytes();
-    let distance = i16::try_from(code.len() - at - 1).expect("DeviceRules::new bounds the exceptions");
+    let distance = i16::try_from(code.len() - at - 1).expect("DeviceRules::replay bounds the program");
     bytes[2..4].copy_from_slice(&distance.to_ne_bytes());
     code[at] = u64::from_ne_bytes(bytes);
 }
@@ -240,6 +474,7 @@ const LDX_W: u8 = 0x61;
 const MOV32_REG: u8 = 0xbc;
 const AND32_IMM: u8 = 0x54;
 const RSH32_IMM: u8 = 0x74;
+const JEQ32_IMM: u8 = 0x16;
 const JNE32_IMM: u8 = 0x56;
 const JSET32_IMM: u8 = 0x46;
 const JA: u8 = 0x05;
@@ -255,137 +490,12 @@ fn insn(code: u8, dst: u8, src: u8, off: i16, imm: u32) -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-fn access(letters: &str) -> Option<u32> {
-    let mut bits = 0;
-    for letter in letters.chars() {
-        bits |= match letter {
-            'r' => READ,
-            'w' => WRITE,
-            'm' => MKNOD,
-            _ => return None,
-        };
-    }
-    Some(if bits == 0 { ALL } else { bits })
+/// No letters at all are all of them.
+fn access(letters: &str) -> u32 {
+    let bits = [('r', READ), ('w', WRITE), ('m', MKNOD)];
+    let bits = bits.iter().filter(|(letter, _)| letters.contains(*letter)).fold(0, |all, (_, bit)| all | bit);
+    if bits == 0 { ALL } else { bits }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rules(json: &str) -> DeviceRules {
-        DeviceRules::new(&serde_json::from_str::<Vec<spec::DeviceRule<'_>>>(json).unwrap()).unwrap()
-    }
-
-    /// What the rules say, straight from their meaning.
-    fn verdict(rules: &DeviceRules, kind: Kind, major: u32, minor: u32, asked: u32) -> bool {
-        let hits =
-            |e: &&Exception| e.kind == kind && e.major.is_none_or(|m| m == major) && e.minor.is_none_or(|m| m == minor);
-        let mut found = rules.exceptions.iter().filter(hits);
-        if rules.allow_by_default {
-            !found.any(|e| e.access & asked != 0)
-        } else {
-            found.any(|e| asked & !e.access == 0)
-        }
-    }
-
-    /// Runs the few instructions that `program` uses.
-    fn interpret(program: &[u64], kind: Kind, major: u32, minor: u32, asked: u32) -> bool {
-        let context = [asked << 16 | if kind == Kind::Block { 1 } else { 2 }, major, minor];
-        let mut r = [0u64; 11];
-        let mut at = 0;
-        loop {
-            let b = program[at].to_ne_bytes();
-            let (dst, src) = ((b[1] & 15) as usize, (b[1] >> 4) as usize);
-            let off = i16::from_ne_bytes([b[2], b[3]]);
-            let imm = u32::from_ne_bytes([b[4], b[5], b[6], b[7]]);
-            at += 1;
-            match b[0] {
-                LDX_W => r[dst] = context[off as usize / 4].into(),
-                MOV32_REG => r[dst] = r[src] & 0xffff_ffff,
-                AND32_IMM => r[dst] &= u64::from(imm),
-                RSH32_IMM => r[dst] >>= imm,
-                MOV64_IMM => r[dst] = imm.into(),
-                JNE32_IMM if r[dst] as u32 != imm => at += off as usize,
-                JSET32_IMM if r[dst] as u32 & imm != 0 => at += off as usize,
-                JA => at += off as usize,
-                JNE32_IMM | JSET32_IMM => {}
-                EXIT => return r[0] != 0,
-                other => panic!("instruction {other:#x}"),
-            }
-        }
-    }
-
-    /// As the kernel's verifier asks: every instruction can be reached, and no path leaves the program.
-    fn all_is_reached(program: &[u64]) {
-        let mut reached = vec![false; program.len()];
-        let mut todo = vec![0];
-        while let Some(at) = todo.pop() {
-            if std::mem::replace(&mut reached[at], true) {
-                continue;
-            }
-            let b = program[at].to_ne_bytes();
-            let target = (at as i64 + 1 + i64::from(i16::from_ne_bytes([b[2], b[3]]))) as usize;
-            match b[0] {
-                EXIT => {}
-                JA => todo.push(target),
-                JNE32_IMM | JSET32_IMM => todo.extend([at + 1, target]),
-                _ => todo.push(at + 1),
-            }
-        }
-        assert!(reached.iter().all(|reached| *reached), "{reached:?}");
-    }
-
-    #[test]
-    fn the_program_means_what_the_rules_mean() {
-        for json in [
-            "[]",
-            r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":11,"access":"r"},{"allow":true,"type":"c","major":1,"minor":11,"access":"w"}]"#,
-            r#"[{"allow":true,"type":"a"},{"allow":false,"type":"b","major":8,"access":"w"},{"allow":false,"type":"c","major":1,"minor":3,"access":"rwm"}]"#,
-            r#"[{"allow":true,"type":"b","major":-1,"minor":-1,"access":"rw"},{"allow":false,"type":"b","access":"r"}]"#,
-            r#"[{"allow":true},{"allow":false,"type":"c","minor":3,"access":"w"},{"allow":false,"type":"c","major":1,"access":"r"}]"#,
-            r#"[{"allow":true}]"#,
-            r#"[{"allow":true,"type":"c","access":"rwm"},{"allow":true,"type":"b","major":8,"access":"rwm"}]"#,
-            r#"[{"allow":true,"type":"c","minor":11,"access":"r"},{"allow":true,"type":"c","major":1,"minor":11,"access":"w"}]"#,
-        ] {
-            let rules = rules(json);
-            let program = rules.program();
-            all_is_reached(&program);
-            for kind in [Kind::Block, Kind::Char] {
-                for major in [0, 1, 5, 8, 10, 136, 300] {
-                    for minor in [0, 1, 3, 11, 200, 70_000] {
-                        for asked in 1..=7 {
-                            let (want, have) = (
-                                verdict(&rules, kind, major, minor, asked),
-                                interpret(&program, kind, major, minor, asked),
-                            );
-                            assert_eq!(want, have, "{json} {kind:?} {major}:{minor} {asked}");
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn as_many_exceptions_as_are_possible_make_a_program() {
-        let list = |n: usize| {
-            let rules: Vec<_> =
-                (0..n).map(|n| format!(r#"{{"allow":true,"type":"b","major":{n},"minor":1,"access":"r"}}"#)).collect();
-            let text = format!("[{}]", rules.join(","));
-            DeviceRules::new(&serde_json::from_str::<Vec<spec::DeviceRule<'_>>>(&text).unwrap())
-        };
-        let most = list(MAX_EXCEPTIONS - IMPLICIT.len()).unwrap();
-        assert!(interpret(&most.program(), Kind::Block, 4000, 1, READ));
-        assert!(!interpret(&most.program(), Kind::Block, 4000, 2, READ));
-        assert!(list(MAX_EXCEPTIONS).unwrap_err().to_string().contains("5000 are possible"));
-    }
-
-    #[test]
-    fn v1_lines_replay_to_the_same_state() {
-        let lines =
-            rules(r#"[{"allow":false},{"allow":true,"type":"c","major":1,"minor":11,"access":"r"}]"#).v1_lines();
-        assert_eq!(lines[0], ("devices.deny", "a".to_owned()));
-        assert_eq!(lines[1], ("devices.allow", "c 1:11 r".to_owned()));
-        assert!(lines.contains(&("devices.allow", "c 136:* rwm".to_owned())));
-    }
-}
+mod tests;

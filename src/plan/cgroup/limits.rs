@@ -91,9 +91,18 @@ impl Out<'_> {
     /// Plans a value under the name that the controller's version has for the file; an empty name: no such file there.
     fn put(&mut self, controller: &str, v1: &str, v2: &str, value: impl Into<String>, pointer: &str) -> Result<()> {
         let pointer = format!("/linux/resources/{pointer}");
+        let value = value.into();
         let Some(tree) = self.tree(controller) else {
-            let why = if self.host.rootless() {
-                "hull is not the host's root and nothing was delegated to it"
+            // Where nothing counts there is no limit.
+            if is_no_limit(&value) && !self.trees.is_empty() {
+                return Ok(());
+            }
+            let missing;
+            let why = if !self.trees.is_empty() {
+                missing = format!("this host mounts no {controller} controller");
+                &missing
+            } else if self.host.rootless() {
+                "rootless needs no limits + no cgrouppath when no permission is granted for cgroups"
             } else {
                 "the container has no cgroup"
             };
@@ -105,14 +114,14 @@ impl Out<'_> {
             let version = if is_v2 { "v2" } else { "v1" };
             return Err(Error::spec(pointer, format_args!("cgroup {version} has no such limit")));
         }
-        if is_v2 && !self.enable.iter().any(|name| name == controller) {
+        if is_v2 && !is_no_limit(&value) && !self.enable.iter().any(|name| name == controller) {
             self.enable.push(controller.to_owned());
         }
         self.writes.push(Write {
             tree,
             controller: controller.to_owned(),
             file: file.to_owned(),
-            value: value.into(),
+            value,
             pointer,
             not_below: None,
         });
@@ -120,10 +129,15 @@ impl Out<'_> {
     }
 }
 
+/// Whether a value takes no controller: without its file there is no limit.
+pub fn is_no_limit(value: &str) -> bool {
+    matches!(value, "max" | "-1")
+}
+
 impl Out<'_> {
     /// The value planned last is to be compared with this file before it is written.
     fn not_below(&mut self, file: Option<&'static str>) {
-        if let Some(write) = self.writes.last_mut() {
+        if let Some(write) = self.writes.last_mut().filter(|write| write.controller == "memory") {
             write.not_below = file;
         }
     }
@@ -385,6 +399,9 @@ fn hugepages(limits: &[spec::HugepageLimit<'_>], out: &mut Out<'_>) -> Result<()
 }
 
 fn network(network: &spec::Network<'_>, out: &mut Out<'_>, notes: &mut Vec<String>) -> Result<()> {
+    if let Some(index) = network.priorities.iter().position(|p| p.name.as_deref().unwrap_or_default().is_empty()) {
+        return Err(Error::spec(format!("/linux/resources/network/priorities/{index}/name"), "missing"));
+    }
     for (controller, file, value, field) in [
         ("net_cls", "net_cls.classid", network.class_id.filter(|n| *n != 0).map(|n| vec![n.to_string()]), "classID"),
         (
@@ -401,7 +418,11 @@ fn network(network: &spec::Network<'_>, out: &mut Out<'_>, notes: &mut Vec<Strin
         ),
     ] {
         for value in value.into_iter().flatten() {
-            if out.is_v1(controller) {
+            let mounted = out.is_v1(controller);
+            if !mounted && out.trees.iter().any(|tree| !tree.v2) {
+                let what = format!("cannot be set: this host mounts no {controller} controller");
+                return Err(Error::spec(format!("/linux/resources/network/{field}"), what));
+            } else if mounted {
                 out.put(controller, file, "", value, &format!("network/{field}"))?;
             } else {
                 notes.push(format!("config.json: /linux/resources/network/{field}: the {controller} controller is not mounted here, ignored"));
@@ -410,6 +431,8 @@ fn network(network: &spec::Network<'_>, out: &mut Out<'_>, notes: &mut Vec<Strin
     }
     Ok(())
 }
+
+const MOST_CONTROLLERS: usize = 64;
 
 /// cgroup v2 files as they are; the controller is the part of the name before the first dot.
 fn unified(resources: &spec::Resources<'_>, out: &mut Out<'_>) -> Result<()> {
@@ -420,9 +443,17 @@ fn unified(resources: &spec::Resources<'_>, out: &mut Out<'_>) -> Result<()> {
         }
         let Some(tree) = out.trees.iter().position(|tree| tree.v2).filter(|_| out.trees.iter().all(|tree| tree.v2))
         else {
-            return Err(Error::spec(format!("/linux/resources/{pointer}"), "needs a host with cgroup v2 only"));
+            return Err(Error::spec(
+                format!("/linux/resources/{pointer}"),
+                "cannot use unified on cgroup v1: it needs a host with cgroup v2 only",
+            ));
         };
         let controller = file.split('.').next().unwrap_or_default();
+        // The kernel has a dozen: more names than that are none.
+        if out.enable.len() > MOST_CONTROLLERS {
+            let what = format!("names more than {MOST_CONTROLLERS} controllers: the kernel has fewer");
+            return Err(Error::spec(format!("/linux/resources/{pointer}"), what));
+        }
         if controller != "cgroup" && !out.enable.iter().any(|name| name == controller) {
             out.enable.push(controller.to_owned());
         }
@@ -514,6 +545,26 @@ mod tests {
                 "pids.max=1"
             ]
         );
+    }
+
+    #[test]
+    fn a_missing_controller_is_named_unless_nothing_is_limited() {
+        for (json, name) in [
+            (r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}]}"#, "hugetlb"),
+            (r#"{"rdma":{"mlx":{"hcaHandles":3}}}"#, "rdma"),
+            (r#"{"network":{"classID":5}}"#, "net_cls"),
+            (r#"{"network":{"priorities":[{"name":"lo","priority":3}]}}"#, "net_prio"),
+        ] {
+            let error = values(json, false).unwrap_err().to_string();
+            assert!(error.contains(&format!("this host mounts no {name} controller")), "{error}");
+        }
+        let unset = r#"{"memory":{"limit":-1,"swap":-1},"cpu":{"quota":-1},"pids":{"limit":-1},"network":{}}"#;
+        let resources: spec::Resources<'_> = serde_json::from_str(unset).unwrap();
+        let bare = Tree { controllers: vec!["freezer".into()], ..tree(false) };
+        let (writes, _) = plan(&resources, ZeroPids::One, &[bare], &host(), &mut Vec::new()).unwrap();
+        assert!(writes.is_empty(), "{writes:?}");
+        let (_, enable) = plan(&resources, ZeroPids::One, &[tree(true)], &host(), &mut Vec::new()).unwrap();
+        assert!(enable.is_empty(), "{enable:?}");
     }
 
     #[test]

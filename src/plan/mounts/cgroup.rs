@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Mount, MountKind, Mounts, NamespacesSummary, attr};
+use super::{Mount, MountKind, Mounts, attr};
 use crate::error::{Error, Result, Step};
 use crate::host::{CgroupMode, HostFacts};
+use crate::plan::namespaces::NamespacesSummary;
 
 /// Plans the mount or mounts in place of `mount`, whose destination and attributes are known.
 pub fn plan(
@@ -15,12 +16,18 @@ pub fn plan(
     rw_asked: bool,
     planned: &mut Mounts,
 ) -> Result<()> {
-    if !rw_asked {
+    // Where the container's cgroup namespace shows its own cgroup alone, and is the host's root's, it is the container's to
+    // write, as in runc. Elsewhere what is not asked for stays shut (CVE-2023-25809).
+    if !rw_asked && (ns.new_user || !ns.new_cgroup) {
         mount.attr.set |= attr::RDONLY;
     }
     match host.cgroup.mode {
         CgroupMode::V2 => {
             let at = host.cgroup.v2_mount.clone().unwrap_or_else(|| "/sys/fs/cgroup".into());
+            if !ns.new_cgroup {
+                whole_tree(own, at, mount, rw_asked, planned);
+                return Ok(());
+            }
             let path = container_path(own, &at, &host.cgroup.own_v2);
             mount.kind = hierarchy(ns, "cgroup2", Vec::new(), path);
             planned.mounts.push(mount);
@@ -35,6 +42,24 @@ pub fn plan(
             format!("mount cgroup on {} (/mounts/{}): this host mounts no cgroups", mount.destination, mount.index),
         )),
     }
+}
+
+/// v2 without a cgroup namespace: the tree that the paths of /proc/self/cgroup are about. It is the host's, so it cannot be
+/// written whatever is asked (CVE-2023-25809); where `rw` is, the container's own cgroup in it can.
+fn whole_tree(own: &[(PathBuf, PathBuf)], at: PathBuf, mut mount: Mount, rw_asked: bool, planned: &mut Mounts) {
+    let mut writable = None;
+    if rw_asked && let Some((_, path)) = own.iter().find(|(hierarchy, _)| *hierarchy == at) {
+        let path = path.strip_prefix("/").unwrap_or(path);
+        let kind = MountKind::Bind { source: at.join(path), recursive: false };
+        let mut inner = Mount::new(mount.index, mount.destination.join(path), kind);
+        inner.attr = mount.attr;
+        inner.recursive_attr = mount.recursive_attr;
+        writable = Some(inner);
+    }
+    mount.kind = MountKind::Bind { source: at, recursive: false };
+    mount.attr.add(attr::RDONLY, 0);
+    planned.mounts.push(mount);
+    planned.mounts.extend(writable);
 }
 
 /// The container's cgroup directory in the hierarchy that is mounted `at`.

@@ -1,7 +1,50 @@
 //! The words of a mount's `options` (config.md#mounts, mount(8)): one table, from which `hull features` is made too.
 
-use super::Propagation;
-use super::PropagationKind::{Private, Shared, Slave, Unbindable};
+use PropagationKind::{Private, Shared, Slave, Unbindable};
+
+/// How mounts and unmounts travel between copies of a mount (mount_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Propagation {
+    /// The kind.
+    pub kind: PropagationKind,
+    /// The mounts below too.
+    pub recursive: bool,
+}
+
+/// The four kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PropagationKind {
+    /// Both ways.
+    Shared,
+    /// Inwards only.
+    Slave,
+    /// Not at all.
+    Private,
+    /// Not at all, and it cannot be bound.
+    Unbindable,
+}
+
+impl Propagation {
+    /// Understands `rslave` and its like.
+    pub fn parse(word: &str) -> Option<Propagation> {
+        match meaning(word) {
+            Some(Meaning::Propagation(propagation)) => Some(propagation),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Propagation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.kind {
+            PropagationKind::Shared => "shared",
+            PropagationKind::Slave => "slave",
+            PropagationKind::Private => "private",
+            PropagationKind::Unbindable => "unbindable",
+        };
+        write!(f, "{}{kind}", if self.recursive { "r" } else { "" })
+    }
+}
 
 /// Attributes of one mount, as mount_setattr(2) counts them.
 pub mod attr {
@@ -89,12 +132,14 @@ const fn sb(flag: Superblock, on: bool) -> Meaning {
     Meaning::Superblock(flag, on)
 }
 
-const fn propagation(kind: super::PropagationKind, recursive: bool) -> Meaning {
+const fn propagation(kind: PropagationKind, recursive: bool) -> Meaning {
     Meaning::Propagation(Propagation { kind, recursive })
 }
 
 /// Every word that hull knows, sorted.
 pub const OPTIONS: &[(&str, Meaning)] = &[
+    // Every file system that has ACLs has them on; a tmpfs does not know the word.
+    ("acl", Meaning::Nothing),
     ("async", sb(Superblock::Sync, false)),
     ("atime", clear(attr::ATIME, false)),
     ("bind", Meaning::Bind { recursive: false }),

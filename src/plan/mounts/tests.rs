@@ -217,10 +217,22 @@ fn cgroups_are_shown_as_the_host_has_them() {
     let v2 = CgroupFacts { mode: CgroupMode::V2, v2_mount: Some("/sys/fs/cgroup".into()), ..Default::default() };
     let own_ns = NamespacesSummary { new_cgroup: true, ..Default::default() };
     let mount = plan_with(json, v2.clone(), own_ns).unwrap().mounts.remove(0);
-    assert_eq!(mount.attr.set, attr::NOSUID | attr::RDONLY);
+    assert_eq!(mount.attr.set, attr::NOSUID);
+    let users = plan_with(json, v2.clone(), NamespacesSummary { new_user: true, ..own_ns }).unwrap().mounts.remove(0);
+    assert_eq!(users.attr.set, attr::NOSUID | attr::RDONLY);
     assert!(matches!(&mount.kind, MountKind::Fs { fstype, .. } if fstype == "cgroup2"), "{mount:?}");
-    let mount = plan_with(json, v2, NamespacesSummary::default()).unwrap().mounts.remove(0);
-    assert_eq!(mount.kind, MountKind::Bind { source: "/sys/fs/cgroup/box".into(), recursive: false });
+    let rw = json.replace("nosuid", "rw");
+    for (json, count) in [(json, 1), (rw.as_str(), 2)] {
+        let planned = plan_with(json, v2.clone(), NamespacesSummary::default()).unwrap().mounts;
+        assert_eq!(planned.len(), count);
+        assert_eq!(planned[0].kind, MountKind::Bind { source: "/sys/fs/cgroup".into(), recursive: false });
+        assert!(planned[0].attr.set & attr::RDONLY != 0 && planned[0].attr.clear & attr::RDONLY == 0);
+        if let Some(own) = planned.get(1) {
+            assert_eq!(own.destination, RootfsPath::new("/sys/fs/cgroup/box"));
+            assert_eq!(own.kind, MountKind::Bind { source: "/sys/fs/cgroup/box".into(), recursive: false });
+            assert!(own.attr.set & attr::RDONLY == 0);
+        }
+    }
 
     let v1 = CgroupFacts {
         mode: CgroupMode::Hybrid,

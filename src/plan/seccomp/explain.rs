@@ -17,15 +17,18 @@ const BY_AGE: u32 = u32::MAX - 1;
 const FIRST_RULE: u32 = 1;
 
 /// What hull itself calls in the container once a filter is loaded that came last of all: only the program's execve.
+/// startContainer hooks come behind the filter, see [`NEEDED_BY_HOOKS`].
 pub const NEEDED_LAST: [&str; 1] = ["execve"];
 
 /// What hull cannot do without after a filter that is loaded before the capabilities fall (noNewPrivileges false, or an
-/// agent): to fall, to say that it is ready, to wait for start, to set limits, to become the program.
-pub const NEEDED_EARLY: [&str; 12] = [
+/// agent): to fall, to say that it is ready, to wait for start, to set limits, to become the program. fcntl tells
+/// whether what `start` gave can be taken away from under init. Of accept4 and prlimit64 the older forms do as well.
+pub const NEEDED_EARLY: [&str; 13] = [
     "accept4",
     "capget",
     "capset",
     "execve",
+    "fcntl",
     "mmap",
     "ppoll",
     "prctl",
@@ -37,7 +40,29 @@ pub const NEEDED_EARLY: [&str; 12] = [
 ];
 
 /// What hull also calls then; an errno does no harm.
-pub const TRIED_EARLY: [&str; 5] = ["brk", "close", "fcntl", "getcwd", "munmap"];
+pub const TRIED_EARLY: [&str; 4] = ["brk", "close", "getcwd", "munmap"];
+
+/// What hull cannot do without to run a startContainer hook, which the filter is over as well; std makes the process.
+pub const NEEDED_BY_HOOKS: [&str; 15] = [
+    "clone",
+    "close",
+    "dup2",
+    "execve",
+    "ioctl",
+    "openat",
+    "pipe2",
+    "ppoll",
+    "read",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "setpgid",
+    "umask",
+    "wait4",
+    "write",
+];
+
+/// What hull also calls then; an errno does no harm.
+pub const TRIED_BY_HOOKS: [&str; 7] = ["brk", "fcntl", "getcwd", "mmap", "munmap", "pidfd_open", "set_robust_list"];
 
 /// A profile, understood.
 #[derive(Debug)]
@@ -144,6 +169,9 @@ pub struct Verdict {
 pub struct Answer {
     /// The question.
     pub call: String,
+    /// The name of the call.
+    #[serde(skip)]
+    pub name: String,
     /// The only verdict, or all between which the arguments decide that were not given.
     pub verdicts: Vec<Verdict>,
 }
@@ -187,11 +215,12 @@ impl<'s> Explained<'s> {
     /// What becomes of one call, such as `mount` or `clone(0x10000000)`.
     pub fn ask(&self, text: &str) -> Result<Answer> {
         let question = question::read(text, self.arch)?;
-        Ok(Answer { call: text.to_owned(), verdicts: self.verdicts(&question.name, question.number, &question.call) })
+        let verdicts = self.verdicts(&question.name, question.number, &question.call);
+        Ok(Answer { call: text.to_owned(), name: question.name, verdicts })
     }
 
-    /// The whole profile. `no_new_privileges`: of the program, where it is known.
-    pub fn report(&self, no_new_privileges: Option<bool>) -> Report {
+    /// The whole profile. `no_new_privileges`: of the program, where it is known. `hooked`: there are startContainer hooks.
+    pub fn report(&self, no_new_privileges: Option<bool>, hooked: bool) -> Report {
         let mut always: Vec<Group> = Vec::new();
         let mut depends = Vec::new();
         for name in arch::names() {
@@ -233,7 +262,7 @@ impl<'s> Explained<'s> {
             depends,
             without_effect: self.without_effect(),
             left_out: self.filter.notes.iter().map(|note| note.replacen("config.json: ", "", 1)).collect(),
-            needs: self.needs(no_new_privileges),
+            needs: self.needs(no_new_privileges, hooked),
         }
     }
 
@@ -315,7 +344,7 @@ impl<'s> Explained<'s> {
     }
 
     fn without_effect(&self) -> Vec<String> {
-        let used: Vec<u32> = self.calls.iter().flat_map(Calls::actions).collect();
+        let used: std::collections::BTreeSet<u32> = self.calls.iter().flat_map(Calls::actions).collect();
         let mut all = Vec::new();
         for (index, rule) in self.spec.syscalls.iter().enumerate() {
             if used.contains(&(FIRST_RULE + index as u32)) {
@@ -334,8 +363,8 @@ impl<'s> Explained<'s> {
         all
     }
 
-    fn needs(&self, no_new_privileges: Option<bool>) -> Vec<Needs> {
-        let last = no_new_privileges != Some(false) && self.filter.notify.is_none();
+    fn needs(&self, no_new_privileges: Option<bool>, hooked: bool) -> Vec<Needs> {
+        let last = no_new_privileges != Some(false) && self.filter.notify.is_none() && !hooked;
         let early = no_new_privileges != Some(true) || self.filter.notify.is_some();
         let mut all = Vec::new();
         if last {
@@ -347,6 +376,9 @@ impl<'s> Explained<'s> {
                 None => "before the capabilities fall (noNewPrivileges false: loading takes CAP_SYS_ADMIN)",
             };
             all.push(self.need(when, &NEEDED_EARLY, &TRIED_EARLY));
+        }
+        if hooked {
+            all.push(self.need("in front of the startContainer hooks", &NEEDED_BY_HOOKS, &TRIED_BY_HOOKS));
         }
         all
     }
@@ -448,13 +480,35 @@ mod tests {
     }
 
     #[test]
+    fn a_masked_value_is_said_as_it_is_compared() {
+        let rule = |mask: u64, value: u64| {
+            format!(
+                r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":["kill"],"action":"SCMP_ACT_ERRNO",
+                "args":[{{"index":1,"value":{mask},"valueTwo":{value},"op":"SCMP_CMP_MASKED_EQ"}}]}}]}}"#
+            )
+        };
+        for (json, text, want) in [
+            (
+                rule(15, 26),
+                "kill(0, 10)",
+                "kill(0, 10) fails with EPERM if argument 1 & 0xf == 0xa: /linux/seccomp/syscalls/0/names/0\n",
+            ),
+            (rule(15, 26), "kill(0, 7)", "kill(0, 7) is allowed: no rule: /linux/seccomp/defaultAction\n"),
+            (rule(0, 1), "kill", "kill fails with EPERM: /linux/seccomp/syscalls/0/names/0\n"),
+        ] {
+            assert_eq!(answers(&json, None, text), want);
+        }
+        assert!(answers(&rule(15, 26), None, "kill").contains("& 0xf == 0xa"));
+    }
+
+    #[test]
     fn a_report_says_what_is_in_the_profile() {
         let json = r#"{"defaultAction":"SCMP_ACT_ERRNO","flags":["SECCOMP_FILTER_FLAG_LOG"],"syscalls":[
             {"names":["read","opennat"],"action":"SCMP_ACT_ALLOW"},{"names":["read"],"action":"SCMP_ACT_TRAP"},
             {"names":["mount"],"action":"SCMP_ACT_ERRNO"},{"names":["nosuch"],"action":"SCMP_ACT_LOG"},
             {"names":["socket"],"action":"SCMP_ACT_LOG","args":[{"index":0,"value":1,"op":"SCMP_CMP_NE"}]}]}"#;
         with(json, None, |explained| {
-            let report = explained.report(Some(true));
+            let report = explained.report(Some(true), false);
             let groups: Vec<_> = report.always.iter().map(|group| (group.action.action, group.names.len())).collect();
             assert_eq!(groups, [("SCMP_ACT_ERRNO", 1), ("SCMP_ACT_ALLOW", 1)]);
             assert_eq!(report.always[1].names, ["read"]);
@@ -478,13 +532,17 @@ mod tests {
             );
             assert_eq!(report.needs.len(), 1);
             assert_eq!(report.needs[0].refused[0].name, "execve");
-            let early = explained.report(Some(false));
+            let hooked = explained.report(Some(true), true);
+            assert_eq!((hooked.needs.len(), hooked.needs[0].refused.len()), (1, NEEDED_BY_HOOKS.len() - 1));
+            let early = explained.report(Some(false), false);
             assert_eq!(early.needs[0].refused.len(), NEEDED_EARLY.len());
             assert!(
                 words::report(&report).contains("so that the container cannot start:\n  execve\n    fails with EPERM")
             );
         });
-        let fine = with(PODMAN, None, |explained| explained.report(None));
+        let hooked = with(PODMAN, None, |explained| explained.report(Some(false), true));
+        assert!(hooked.needs.len() == 2 && hooked.needs.iter().all(|needs| needs.refused.is_empty()));
+        let fine = with(PODMAN, None, |explained| explained.report(None, false));
         assert!(fine.needs.len() == 2 && fine.needs.iter().all(|needs| needs.refused.is_empty()));
     }
 }

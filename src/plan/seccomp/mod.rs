@@ -29,7 +29,7 @@ pub mod words;
 mod oracle;
 
 use crate::error::{Error, Result, Step};
-use crate::spec::json::did_you_mean;
+use crate::spec::json::{SUGGESTIONS, did_you_mean};
 use crate::spec::{self, Str};
 
 pub use arch::{ARCHS, Arch};
@@ -236,8 +236,8 @@ fn collect(
                 if context.fail_unknown {
                     return Err(unknown_call(pointer(), name).hint(format!("{FAIL_UNKNOWN_ANNOTATION} is set")));
                 }
-                let meant = did_you_mean(name, arch::names()).map(|question| format!("; {question}"));
-                let meant = meant.unwrap_or_default();
+                let meant = || did_you_mean(name, arch::names()).map(|question| format!("; {question}"));
+                let meant = (notes.len() < SUGGESTIONS).then(meant).flatten().unwrap_or_default();
                 notes.push(format!("config.json: {}: unknown system call \"{name}\": left out{meant}", pointer()));
                 continue;
             };
@@ -254,6 +254,12 @@ fn collect(
                 }
                 for conditions in &rules {
                     calls.add(name, syscall, action, conditions);
+                }
+                // Each rule of one call is an instruction at least; later ones need not be looked at.
+                if syscall.number(calls.arch).is_some_and(|number| calls.chain(number).len() > MAX_INSTRUCTIONS) {
+                    let what =
+                        format!("more than {MAX_INSTRUCTIONS} rules for {name}: the kernel takes no longer filter");
+                    return Err(Error::spec("/linux/seccomp", what));
                 }
             }
         }
@@ -309,9 +315,9 @@ fn conditions(rule: &spec::SyscallRule<'_>, index: usize) -> Result<Vec<Vec<Cond
     let mut all: Vec<Condition> = Vec::with_capacity(rule.args.len());
     for (position, arg) in rule.args.iter().enumerate() {
         let new = condition(arg, |field| format!("/linux/seccomp/syscalls/{index}/args/{position}/{field}"))?;
-        let place = all.partition_point(|condition| condition.argument <= new.argument);
-        all.insert(place, new);
+        all.push(new);
     }
+    all.sort_by_key(|condition| condition.argument);
     if all.windows(2).any(|pair| pair[0].argument == pair[1].argument) {
         return Ok(all.into_iter().map(|condition| vec![condition]).collect());
     }
@@ -335,7 +341,9 @@ fn condition(arg: &spec::SyscallArg<'_>, pointer: impl Fn(&str) -> String) -> Re
         _ => return Err(unknown(pointer("op"), "operator", op, &OPERATORS)),
     };
     let (mask, value) = match &**op {
-        "SCMP_CMP_MASKED_EQ" => (arg.value, arg.value_two),
+        // Bits of the value that the mask takes away are not compared, as with libseccomp: else the rule never holds, and a
+        // call that it denies is let through.
+        "SCMP_CMP_MASKED_EQ" => (arg.value, arg.value_two & arg.value),
         _ => (u64::MAX, arg.value),
     };
     Ok(Condition { argument: arg.index as u8, test, negated, value, mask })
@@ -346,7 +354,7 @@ fn listener(spec: &spec::Seccomp<'_>, uses_notify: bool) -> Result<Option<Listen
     let metadata = spec.listener_metadata.as_ref().filter(|metadata| !metadata.is_empty());
     match path {
         None if uses_notify => {
-            Err(Error::spec("/linux/seccomp/listenerPath", "is missing, but a rule uses SCMP_ACT_NOTIFY"))
+            Err(Error::spec("/linux/seccomp/listenerPath", "listenerPath is not set, but a rule uses SCMP_ACT_NOTIFY"))
         }
         None if metadata.is_some() => {
             Err(Error::spec("/linux/seccomp/listenerMetadata", "must not be set without listenerPath"))
@@ -487,7 +495,7 @@ mod tests {
         let filter = notify("mkdir", r#","listenerPath":"/run/agent.sock","listenerMetadata":"m""#).unwrap();
         assert_eq!(filter.flags, FLAG_NEW_LISTENER | FLAG_WAIT_KILLABLE_RECV);
         assert_eq!(filter.notify, Some(Listener { path: "/run/agent.sock".into(), metadata: Some("m".into()) }));
-        fails(notify("mkdir", ""), "listenerPath: is missing, but a rule uses SCMP_ACT_NOTIFY");
+        fails(notify("mkdir", ""), "listenerPath: listenerPath is not set, but a rule uses SCMP_ACT_NOTIFY");
         for name in NOTIFY_REFUSED {
             let error = notify(name, r#","listenerPath":"/run/agent.sock""#).unwrap_err().to_string();
             assert!(error.contains("/linux/seccomp/syscalls/0/names/0: SCMP_ACT_NOTIFY cannot be used for"), "{error}");

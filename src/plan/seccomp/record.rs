@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::bpf::{DATA_ARCH, DATA_NR, JA, JEQ, LD_ABS, RET, argument};
-use super::explain::{NEEDED_EARLY, NEEDED_LAST, TRIED_EARLY};
+use super::explain::{NEEDED_BY_HOOKS, NEEDED_EARLY, NEEDED_LAST, TRIED_BY_HOOKS, TRIED_EARLY};
 use super::facts::Fact;
 use super::interpreter::{Call, Partial, possible, run};
 use super::*;
@@ -45,8 +45,9 @@ pub const BESIDE: [&str; 11] = [
 /// Those that are not even shown to hull: all of them would be in the profile anyway, and init can always end.
 const UNSEEN: [&str; 2] = ["exit_group", "rt_sigreturn"];
 
-/// Options of prctl(2) that hull uses when a filter is loaded early: PDEATHSIG, KEEPCAPS, CAP_AMBIENT.
-const HULLS_PRCTL: [u64; 3] = [1, 8, 47];
+/// What hull itself says to calls whose argument decides: PR_SET_PDEATHSIG, PR_SET_KEEPCAPS and PR_CAP_AMBIENT when a filter is
+/// loaded early, FIONBIO and no namespace when it runs a hook.
+const HULLS_OWN: [(&str, &[u64]); 3] = [("prctl", &[1, 8, 47]), ("ioctl", &[0x5421]), ("clone", &[0])];
 
 /// More values of an argument than this are not conditions any more, but a list of accidents.
 const MOST_VALUES: usize = 64;
@@ -183,6 +184,8 @@ pub struct For<'r> {
     pub audit_arch: u32,
     /// Of the program: without it hull itself works under the profile.
     pub no_new_privileges: bool,
+    /// There are startContainer hooks, which hull runs under it.
+    pub hooked: bool,
     /// The config's own profile.
     pub own: Option<&'r [SockFilter]>,
     /// Without conditions on arguments.
@@ -313,11 +316,14 @@ fn add(
     native: Arch,
     made_for: &For<'_>,
 ) -> Vec<&'static str> {
-    let hulls: Vec<&str> = if made_for.no_new_privileges {
+    let mut hulls: Vec<&str> = if made_for.no_new_privileges {
         NEEDED_LAST.to_vec()
     } else {
         NEEDED_EARLY.iter().chain(&TRIED_EARLY).copied().collect()
     };
+    if made_for.hooked {
+        hulls.extend(NEEDED_BY_HOOKS.iter().chain(&TRIED_BY_HOOKS));
+    }
     let number = |arch: Arch, name: &str| arch::lookup(name).and_then(|syscall| syscall.number(arch));
     // What the present profile denies stays denied.
     let passes = |name: &&str| {
@@ -332,9 +338,10 @@ fn add(
         if !entry.allowed {
             added.push(name);
         }
-        if name == "prctl" && !made_for.names_only && (entry.fact.is_some() || !entry.allowed) {
+        let own = HULLS_OWN.iter().find(|(call, _)| *call == name);
+        if let Some((_, values)) = own.filter(|_| !made_for.names_only && (entry.fact.is_some() || !entry.allowed)) {
             entry.fact = facts::of(name);
-            entry.values.extend(HULLS_PRCTL);
+            entry.values.extend(*values);
         }
         entry.allowed = true;
     }
@@ -393,7 +400,7 @@ mod tests {
     }
 
     fn made_for(own: Option<&[SockFilter]>) -> For<'_> {
-        For { audit_arch: X86_64, no_new_privileges: true, own, names_only: false }
+        For { audit_arch: X86_64, no_new_privileges: true, hooked: false, own, names_only: false }
     }
 
     #[test]
@@ -517,6 +524,10 @@ mod tests {
             [ALLOW, ALLOW, ALLOW, ERRNO | EPERM]
         );
         assert!(made.added.contains(&"accept4") && !made.added.contains(&"execve"));
+        let made = profile(&recording, &For { hooked: true, ..made_for(None) }).unwrap();
+        let program = own(&made.json).program;
+        let ioctl = |request| run(&program, &call(16, [0, request, 0, 0, 0, 0]));
+        assert_eq!([ioctl(0x5421), ioctl(0x5412), run(&program, &call(61, [0; 6]))], [ALLOW, ERRNO | EPERM, ALLOW]);
     }
 
     #[test]

@@ -3,6 +3,12 @@
 //! When several rules name a call, the result is libseccomp's, since profiles were written against it: a rule without
 //! conditions beats all that have some, wherever it stands; of two without conditions the first counts; rules with
 //! conditions are tried in an order that does not depend on the profile's (see [`Rule::order`]).
+//!
+//! Two things are not libseccomp's. It merges the rules of one call into a tree, and where ranges or masks overlap some
+//! of its trees give a call that a rule matches the default, or a call that none matches a rule's action: here a
+//! call that rules match gets the action of one of them. And where a mask and an equality overlap with different
+//! actions, which of them counts there depends on the order of the profile and on the halves of the values; here
+//! it is the larger value.
 
 use std::cmp::Ordering;
 
@@ -161,6 +167,8 @@ impl Calls {
                 condition.mask &= u64::from(u32::MAX);
             }
         }
+        // No bit is looked at: libseccomp leaves such a condition out, and a rule without another one has none.
+        conditions.retain(|condition| condition.mask != 0);
         let outcome = &mut self.outcomes[index];
         match *outcome {
             Outcome::Always(_) => {}

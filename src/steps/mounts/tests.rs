@@ -9,7 +9,8 @@ use super::*;
 use crate::host::{CgroupFacts, CgroupMode, HostFacts, V1Hierarchy};
 use crate::plan::Options;
 use crate::plan::devices;
-use crate::plan::mounts::{NamespacesSummary, plan};
+use crate::plan::mounts::plan;
+use crate::plan::namespaces::NamespacesSummary;
 use crate::plan::rootfs::Rootfs;
 use crate::spec::load::{Text, parse};
 use crate::steps::masked::{Masks, make_readonly};
@@ -69,14 +70,15 @@ fn try_up_with(bundle: &Path, json: &str, cgroup: CgroupFacts, new_cgroup: bool)
     let mounts = plan(&spec, &host, &options, &ns, &[])?;
     let nodes = devices::plan(&spec, &ns, &mounts, user)?;
     let rootfs = Rootfs::new(&spec, &options, &ns)?;
+    rootfs::cut_off(&rootfs)?;
     let root_fd = rootfs::attach(&rootfs, None)?;
-    let root = Root::new(&root_fd);
-    let deferred = mount_all(root, &mounts.mounts, &mut Given::default())?;
-    device_steps::make_all(root, &nodes)?;
+    let mut places = Places::new(&root_fd, &rootfs);
+    let deferred = mount_all(&mut places, &mounts.mounts, &mut Given::default())?;
+    device_steps::make_all(&places, &nodes)?;
     let masks = Masks::prepare(&rootfs)?;
     deferred.finish()?;
-    masks.apply(root, &rootfs)?;
-    make_readonly(root, &rootfs)?;
+    masks.apply(&places, &rootfs)?;
+    make_readonly(&places, &rootfs)?;
     Ok((root_fd, rootfs))
 }
 
@@ -128,7 +130,7 @@ fn the_default_bundle() {
         assert!(at("/dev/shm").1.starts_with("rw,nosuid,nodev,noexec,relatime"), "{:?}", at("/dev/shm"));
         assert!(at("/tmp").2.contains("mode=1770"), "{:?}", at("/tmp"));
         assert!(at("/proc/sys").1.starts_with("ro,relatime"), "{:?}", at("/proc/sys"));
-        assert!(at("/proc/keys").1.starts_with("rw") && !at("/proc/keys").2.starts_with("proc"), "{info:?}");
+        assert!(at("/proc/keys").1.starts_with("ro") && !at("/proc/keys").2.starts_with("proc"), "{info:?}");
         assert!(
             at("/sys/firmware").2.starts_with("tmpfs tmpfs ro") || at("/sys/firmware").2.contains(" ro"),
             "{info:?}"
@@ -293,7 +295,7 @@ fn shared_propagation_stays_inside_the_container() {
 }
 
 #[test]
-fn v1_hierarchies_are_shown_read_only_under_a_read_only_tmpfs() {
+fn v1_hierarchies_are_shown_read_only_without_a_cgroup_namespace() {
     let pids = Path::new("/sys/fs/cgroup/pids");
     if !pids.join("cgroup.procs").exists() || pids.join("cgroup.controllers").exists() {
         eprintln!("SKIP v1_hierarchies: this host mounts no v1 hierarchy of pids");
@@ -320,7 +322,7 @@ fn v1_hierarchies_are_shown_read_only_under_a_read_only_tmpfs() {
         let json = r#"{"root":{"path":"rootfs"},"mounts":[{"destination":"/cg","type":"cgroup"}]}"#;
         try_up_with(bundle, json, facts, true).unwrap();
         let info = mountinfo(&bundle.join("rootfs/cg"));
-        assert!(info.iter().any(|m| m.0 == "/pids" && m.1.starts_with("ro") && m.2.starts_with("cgroup ")), "{info:?}");
+        assert!(info.iter().any(|m| m.0 == "/pids" && m.1.starts_with("rw") && m.2.starts_with("cgroup ")), "{info:?}");
     });
 }
 
@@ -338,8 +340,9 @@ fn masks_hold_when_they_are_put_on_after_the_pivot() {
         plan.readonly_paths = vec![RootfsPath::new("/dev")];
         let masks = Masks::prepare(&plan).unwrap();
         rootfs::enter(root_fd.as_fd(), &plan).unwrap();
-        masks.apply(Root::new(&root_fd), &plan).unwrap();
-        make_readonly(Root::new(&root_fd), &plan).unwrap();
+        let places = Places::new(&root_fd, &plan);
+        masks.apply(&places, &plan).unwrap();
+        make_readonly(&places, &plan).unwrap();
         for name in ["f1", "f2"] {
             assert_eq!(std::fs::read(format!("/{name}")).unwrap(), b"");
             assert_eq!(std::fs::read_dir(format!("/d{name}")).unwrap().count(), 0);

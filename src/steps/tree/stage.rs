@@ -7,12 +7,14 @@
 
 use std::cell::RefCell;
 use std::ffi::CString;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::{Errno, Result};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
+use crate::bytes;
 use crate::plan::mounts::attr;
 use crate::sys::mount::MountAttr;
 
@@ -20,7 +22,6 @@ use crate::sys::mount::MountAttr;
 const PLACES: [&str; 3] = ["/proc/fs", "/proc/bus", "/proc/irq"];
 const AT: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 
 #[derive(Default)]
 struct Stage {
@@ -35,8 +36,9 @@ struct Stage {
 
 thread_local! {
     // hull has one thread: thread-local is global, without a lock.
-    static STAGE: RefCell<Stage> = const {
-        RefCell::new(Stage { allowed: false, needed: false, names: None, directory: None, count: 0 })
+    // Never dropped, as all that is kept here: std would ask libc for memory to remember that it has to.
+    static STAGE: RefCell<ManuallyDrop<Stage>> = const {
+        RefCell::new(ManuallyDrop::new(Stage { allowed: false, needed: false, names: None, directory: None, count: 0 }))
     };
 }
 
@@ -82,7 +84,7 @@ pub fn take_over() -> bool {
 
 fn own_descriptors() -> Result<OwnedFd> {
     let names = rustix::fs::open("/proc/self/fd", DIRECTORY, Mode::empty())?;
-    if rustix::fs::fstatfs(&names)?.f_type != PROC_SUPER_MAGIC { Err(Errno::NOSYS) } else { Ok(names) }
+    if rustix::fs::fstatfs(&names)?.f_type != rustix::fs::PROC_SUPER_MAGIC { Err(Errno::NOSYS) } else { Ok(names) }
 }
 
 /// Clones what `from` refers to onto the stage.
@@ -117,7 +119,7 @@ pub fn reconfigure(fd: BorrowedFd<'_>, data: &str, set: MountFlags, clear: Mount
 /// Flags and propagation of a mount and, with `recursive`, of all below it.
 pub fn set_attr(fd: BorrowedFd<'_>, what: &MountAttr<'_>, recursive: bool) -> Result<()> {
     if what.propagation != 0 {
-        let mut flags = MountPropagationFlags::from_bits_retain(what.propagation as u32);
+        let mut flags = MountPropagationFlags::from_bits_retain(what.propagation as _);
         if recursive {
             flags |= MountPropagationFlags::REC;
         }
@@ -141,16 +143,13 @@ fn mounts_below(fd: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
     let table = read_own("../mountinfo")?;
     let mut known = vec![mount_id(fd)?];
     let mut found = Vec::new();
-    for line in table.lines() {
-        let fields: Vec<&str> = line.split(' ').take(5).collect();
-        let [id, parent, _, _, path] = fields[..] else { continue };
-        let (Ok(id), Ok(parent)) = (id.parse::<u64>(), parent.parse::<u64>()) else { continue };
-        if !known.contains(&parent) {
+    for mount in bytes::mounts(&table) {
+        if !known.contains(&mount.parent) {
             continue;
         }
-        known.push(id);
-        let below = rustix::fs::openat(CWD, unescape(path), AT, Mode::empty())?;
-        if mount_id(below.as_fd())? != id {
+        known.push(mount.id);
+        let below = rustix::fs::openat(CWD, mount.at(), AT, Mode::empty())?;
+        if mount_id(below.as_fd())? != mount.id {
             return Err(Errno::STALE);
         }
         found.push(below);
@@ -160,7 +159,7 @@ fn mounts_below(fd: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
 
 /// The mount that a descriptor lies on (proc_pid_fdinfo(5)).
 fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
-    mount_id_in(&read_own(&format!("../fdinfo/{}", fd.as_raw_fd()))?)
+    mount_id_in(&String::from_utf8_lossy(&read_own(&format!("../fdinfo/{}", fd.as_raw_fd()))?))
 }
 
 /// The mount's number from a text of /proc/PID/fdinfo/N.
@@ -168,32 +167,14 @@ pub fn mount_id_in(text: &str) -> Result<u64> {
     text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok()).ok_or(Errno::NODATA)
 }
 
-fn read_own(path: &str) -> Result<String> {
+fn read_own(path: &str) -> Result<Vec<u8>> {
     let file = STAGE.with_borrow(|stage| {
         let names = stage.names.as_ref().ok_or(Errno::NOSYS)?;
         rustix::fs::openat(names, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
     })?;
-    std::io::read_to_string(std::fs::File::from(file)).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
-}
-
-/// mountinfo writes space, tab, newline and backslash as octal numbers (proc_pid_mountinfo(5)).
-pub fn unescape(field: &str) -> String {
-    let mut text = String::with_capacity(field.len());
-    let mut rest = field;
-    while let Some(at) = rest.find('\\') {
-        text.push_str(&rest[..at]);
-        match rest.get(at + 1..at + 4).and_then(|octal| u8::from_str_radix(octal, 8).ok()) {
-            Some(byte) => {
-                text.push(byte as char);
-                rest = &rest[at + 4..];
-            }
-            None => {
-                text.push('\\');
-                rest = &rest[at + 1..];
-            }
-        }
-    }
-    text + rest
+    let mut bytes = Vec::new();
+    let read = std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut bytes);
+    read.map(|_| bytes).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
 }
 
 fn remount(fd: BorrowedFd<'_>, what: &MountAttr<'_>) -> Result<()> {
@@ -308,12 +289,4 @@ fn by_names<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = call();
     rustix::process::fchdir(&back)?;
     result
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn mountinfo_escapes() {
-        assert_eq!(super::unescape(r"/a\040b\134c\x"), r"/a b\c\x");
-    }
 }

@@ -192,8 +192,9 @@ fn cpu_lists_are_masks() {
 
 #[test]
 fn device_rules() {
-    let rules =
-        |json: &str| DeviceRules::new(&serde_json::from_str::<Vec<spec::DeviceRule<'_>>>(json).unwrap()).unwrap();
+    let rules = |json: &str| {
+        DeviceRules::new(&serde_json::from_str::<Vec<spec::DeviceRule<'_>>>(json).unwrap(), &mut Vec::new()).unwrap()
+    };
     let table = "Character devices:\n  1 mem\n  4 /dev/vc/0\n136 pts\n195 one\n196 two\n197 two\n\nBlock devices:\n  8 sd\n 65 sd\n253 virtblk\n";
     let list = |json: &str| match &devices(&rules(json), table)[..] {
         [policy, allow] => {
