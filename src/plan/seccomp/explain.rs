@@ -22,7 +22,7 @@ pub const NEEDED_LAST: [&str; 1] = ["execve"];
 
 /// What hull cannot do without after a filter that is loaded before the capabilities fall (noNewPrivileges false, or an
 /// agent): to fall, to say that it is ready, to wait for start, to set limits, to become the program. fcntl tells
-/// whether what `start` gave can be taken away from under init. Of accept4 and prlimit64 the older forms do as well.
+/// whether what `start` gave can be taken away from under init. Of accept4 and prlimit64 [`OLDER_EARLY`] do as well.
 pub const NEEDED_EARLY: [&str; 13] = [
     "accept4",
     "capget",
@@ -38,6 +38,9 @@ pub const NEEDED_EARLY: [&str; 13] = [
     "rt_sigprocmask",
     "sendmsg",
 ];
+
+/// What hull calls where the kernel or an outer filter refuses accept4 and prlimit64. They can do less than those.
+pub const OLDER_EARLY: [&str; 3] = ["accept", "getrlimit", "setrlimit"];
 
 /// What hull also calls then; an errno does no harm.
 pub const TRIED_EARLY: [&str; 4] = ["brk", "close", "getcwd", "munmap"];

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::bpf::{DATA_ARCH, DATA_NR, JA, JEQ, LD_ABS, RET, argument};
-use super::explain::{NEEDED_BY_HOOKS, NEEDED_EARLY, NEEDED_LAST, TRIED_BY_HOOKS, TRIED_EARLY};
+use super::explain::{NEEDED_BY_HOOKS, NEEDED_EARLY, NEEDED_LAST, OLDER_EARLY, TRIED_BY_HOOKS, TRIED_EARLY};
 use super::facts::Fact;
 use super::interpreter::{Call, Partial, possible, run};
 use super::*;
@@ -316,15 +316,16 @@ fn add(
     native: Arch,
     made_for: &For<'_>,
 ) -> Vec<&'static str> {
+    let number = |arch: Arch, name: &str| arch::lookup(name).and_then(|syscall| syscall.number(arch));
     let mut hulls: Vec<&str> = if made_for.no_new_privileges {
         NEEDED_LAST.to_vec()
     } else {
-        NEEDED_EARLY.iter().chain(&TRIED_EARLY).copied().collect()
+        let older = OLDER_EARLY.iter().filter(|name| number(native, name).is_some());
+        NEEDED_EARLY.iter().chain(older).chain(&TRIED_EARLY).copied().collect()
     };
     if made_for.hooked {
         hulls.extend(NEEDED_BY_HOOKS.iter().chain(&TRIED_BY_HOOKS));
     }
-    let number = |arch: Arch, name: &str| arch::lookup(name).and_then(|syscall| syscall.number(arch));
     // What the present profile denies stays denied.
     let passes = |name: &&str| {
         let by_own =
@@ -515,7 +516,7 @@ mod tests {
         let early = For { no_new_privileges: false, ..made_for(None) };
         let made = profile(&recording, &early).unwrap();
         let program = own(&made.json).program;
-        for name in NEEDED_EARLY.iter().filter(|name| **name != "prctl") {
+        for name in NEEDED_EARLY.iter().chain(&OLDER_EARLY).filter(|name| **name != "prctl") {
             let number = arch::lookup(name).and_then(|call| call.number(Arch::X86_64)).unwrap();
             assert_eq!(run(&program, &call(number, [0; 6])), ALLOW, "{name}");
         }
