@@ -147,9 +147,10 @@ fn the_script_makes_each_bundle(case: &mut Case) -> Result<()> {
         let file = case.dir.join("script");
         std::fs::write(&file, &script)?;
         let output = std::process::Command::new("sh").arg(&file).arg("--anyway").output()?;
-        for directory in kernel::cgroups_named(&case.id) {
-            let _ = std::fs::remove_dir(directory);
-        }
+        kernel::eventually("the script's processes have left its cgroups", || {
+            let gone = |directory: &std::path::PathBuf| std::fs::remove_dir(directory).is_ok() || !directory.exists();
+            kernel::cgroups_named(&case.id).iter().all(gone)
+        })?;
         let (said, printed) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
         ensure!(output.status.success(), "{bundle:?}: {said}\n{script}");
         let (by_hull, by_hand) = (seen(&by_hull), seen(&printed));

@@ -176,7 +176,7 @@ fn enter(plan: &Plan) -> String {
          until [ \"$(readlink /proc/$holder/ns/user)\" != \"$(readlink /proc/self/ns/user)\" ]; do :; done\n\
          {write}status=0\n\
          nsenter --user=/proc/$holder/ns/user --setuid {uid} --setgid {gid} {command} || status=$?\n\
-         kill $holder\nexit $status\n"
+         kill $holder\nwait $holder || :\nexit $status\n"
     )
 }
 
