@@ -249,7 +249,7 @@ fn version(spec: &Spec<'_>, notes: &mut Vec<String>) -> Result<()> {
     let Some(version) = &spec.oci_version else { return Err(Error::spec("/ociVersion", "missing")) };
     let bare = version.strip_prefix('v').unwrap_or(version);
     let numbers: Vec<&str> = bare.split(['-', '+']).next().unwrap_or_default().split('.').collect();
-    if numbers.len() > 3 || numbers.iter().any(|n| n.parse::<u32>().is_err()) {
+    if !(2..=3).contains(&numbers.len()) || numbers.iter().any(|n| n.parse::<u32>().is_err()) {
         return Err(Error::spec(
             "/ociVersion",
             format_args!("{:?} is no version such as {}", &**version, spec::VERSION),

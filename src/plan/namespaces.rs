@@ -148,8 +148,9 @@ impl Namespaces {
         }
         let user_joined = joins.iter().any(|join| join.kind == Kind::User);
         // A cgroup namespace shows the root that its maker is in when it is made, and a time namespace takes its
-        // offsets from its maker: they do not go into a clone.
-        let late = Kind::Cgroup.flag() | Kind::Time.flag();
+        // offsets from its maker: they do not go into a clone. A network namespace takes the kernel longer than all others
+        // together: init makes it while setup goes on.
+        let late = Kind::Cgroup.flag() | Kind::Time.flag() | Kind::Network.flag();
         let (spawn, clone) = if made & Kind::User.flag() != 0 {
             (Spawn::Straight, made & (Kind::User.flag() | Kind::Pid.flag()))
         } else if user_joined {
