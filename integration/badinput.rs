@@ -86,6 +86,7 @@ fn what_is_ambiguous(case: &mut Case) -> Result<()> {
         &[
             ("/ociVersion", json!("2.0.0")),
             ("/ociVersion", json!("")),
+            ("/ociVersion", json!("1")),
             ("/ociVersion", json!("1.0.0.0")),
             // The program would be the host's root.
             ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 1000, "size": 5}])),
