@@ -714,7 +714,7 @@ fn cpu_affinity_of_the_config(case: &mut Case) -> Result<()> {
 
 fn signals_are_unblocked_and_default(case: &mut Case) -> Result<()> {
     case.args(["sleep", "60"]).up()?;
-    case.before = "trap '' PIPE HUP USR1 TERM".to_owned();
+    case.before = "trap '' PIPE HUP USR1 TERM 40 64".to_owned();
     let foreground = exec(case, &[], &["cat", "/proc/self/status"])?.ok()?.stdout;
     let joined = detached(case, &[], &["sleep", "60"])?;
     for text in [foreground, kernel::read(format!("/proc/{}/status", joined.pid))?] {

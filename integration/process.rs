@@ -319,7 +319,7 @@ fn oom_score_adj_is_raised(case: &mut Case) -> Result<()> {
 
 fn signals_are_unblocked_and_default(case: &mut Case) -> Result<()> {
     // The caller ignores SIGPIPE, SIGHUP and more, which a program would inherit through execve.
-    case.before = "trap '' PIPE HUP USR1 TERM".to_owned();
+    case.before = "trap '' PIPE HUP USR1 TERM 40 64".to_owned();
     let text = status_inside(case)?;
     for field in ["SigBlk", "ShdPnd", "SigCgt"] {
         let mask = kernel::field_of(&text, field)?;

@@ -3,12 +3,35 @@
 //! own words and numbers are looked for in it, [`text`] does.
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+/// A file of the kernel's, which says nothing of its size: a page at a time.
+pub fn read(path: impl AsRef<Path>) -> std::io::Result<Vec<u8>> {
+    let fd = rustix::fs::open(path.as_ref(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    read_all(&fd)
+}
+
+/// What is left to read of a small file.
+pub fn read_all(fd: impl AsFd) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(4096);
+    loop {
+        bytes.reserve(1024);
+        match rustix::io::read(&fd, rustix::buffer::spare_capacity(&mut bytes)) {
+            Ok(0) => return Ok(bytes),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
 /// A file of the kernel's in which the kernel's own words are looked for; what is no UTF-8 in it is no such word.
 pub fn text(path: impl AsRef<Path>) -> std::io::Result<String> {
-    Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
+    Ok(String::from_utf8_lossy(&read(path)?).into_owned())
 }
 
 /// The lines of a table.

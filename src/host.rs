@@ -25,6 +25,8 @@ pub struct HostFacts {
     pub bounding: u64,
     /// The kernel's last capability.
     pub last_cap: u32,
+    /// The signals that hull ignores, bit 0 for signal 1: execve(2) would keep them ignored.
+    pub ignored_signals: u64,
     /// Cgroups of this host.
     pub cgroup: CgroupFacts,
     /// AppArmor is on.
@@ -135,7 +137,11 @@ impl HostFacts {
 
     /// Reads what the process alone depends on: for exec, whose cgroups are there already.
     pub fn of_process(spec: &Spec<'_>) -> Result<HostFacts> {
-        let (bounding, last_cap) = bounding_set()?;
+        let last_cap = last_capability()?;
+        let (bounding, ignored_signals) = match of_status() {
+            Some((bounding, ignored)) => (bounding & (u64::MAX >> (63 - last_cap)), ignored),
+            None => (bounding_set(last_cap)?, u64::MAX),
+        };
         let asks_for = |text: &Option<Str<'_>>| text.as_deref().is_some_and(|text| !text.is_empty());
         let process = spec.process.as_ref();
         Ok(HostFacts {
@@ -145,6 +151,7 @@ impl HostFacts {
             audit_arch: crate::sys::arch::AUDIT_ARCH,
             bounding,
             last_cap,
+            ignored_signals,
             cgroup: CgroupFacts::default(),
             apparmor: process.is_some_and(|p| asks_for(&p.apparmor_profile)) && apparmor_enabled(),
             selinux: (process.is_some_and(|p| asks_for(&p.selinux_label))
@@ -194,26 +201,49 @@ impl HostFacts {
 /// (user_namespaces(7)).
 pub fn in_user_namespace() -> bool {
     // Without the file the kernel knows no user namespaces.
-    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !maps_all(&map))
+    bytes::text("/proc/self/uid_map").is_ok_and(|map| !maps_all(&map))
 }
 
 fn maps_all(map: &str) -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// The bounding set by bit, and the last capability that the kernel knows. A call that fails must not pass for the end of
-/// the list: what is above it would stay in the container's bounding set.
-fn bounding_set() -> Result<(u64, u32)> {
-    let mut set = 0;
-    for capability in 0..64 {
-        let answer = crate::sys::process::in_bounding(capability);
-        match answer.err_at(Step::Process, "prctl(PR_CAPBSET_READ)", || format!("look for capability {capability}"))? {
-            Some(true) => set |= 1 << capability,
-            Some(false) => {}
-            None => return Ok((set, capability.saturating_sub(1))),
-        }
+/// The bounding set and the ignored signals by one read of proc_pid_status(5), where a call each would be a hundred; None
+/// where it does not say both.
+fn of_status() -> Option<(u64, u64)> {
+    let status = bytes::read("/proc/self/status").ok()?;
+    let bits = |name: &[u8]| {
+        let line = bytes::lines(&status).find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(std::str::from_utf8(line).ok()?.trim(), 16).ok()
+    };
+    Some((bits(b"CapBnd:")?, bits(b"SigIgn:")?))
+}
+
+/// The last capability that the kernel knows. A call that fails must not pass for the end of the list: what is above it
+/// would stay in the container's bounding set.
+fn last_capability() -> Result<u32> {
+    // CAP_CHECKPOINT_RESTORE, the last one from Linux 5.9 on.
+    let mut last = 40;
+    while last < 63 && in_bounding(last + 1)?.is_some() {
+        last += 1;
     }
-    Ok((set, 63))
+    while last > 0 && in_bounding(last)?.is_none() {
+        last -= 1;
+    }
+    Ok(last)
+}
+
+fn bounding_set(last_cap: u32) -> Result<u64> {
+    (0..=last_cap).try_fold(0, |set, capability| {
+        let has = in_bounding(capability)? == Some(true);
+        Ok(set | u64::from(has) << capability)
+    })
+}
+
+/// None for a capability that the kernel does not know.
+fn in_bounding(capability: u32) -> Result<Option<bool>> {
+    crate::sys::process::in_bounding(capability)
+        .err_at(Step::Process, "prctl(PR_CAPBSET_READ)", || format!("look for capability {capability}"))
 }
 
 fn apparmor_enabled() -> bool {
@@ -228,7 +258,7 @@ impl CgroupFacts {
     /// Finds the cgroup tree: one statfs where it is v2 only, else the mount table.
     pub fn probe() -> Result<CgroupFacts> {
         let magic = rustix::fs::statfs(CGROUP_ROOT).map(|fs| fs.f_type);
-        let own = std::fs::read("/proc/self/cgroup").err_at(
+        let own = bytes::read("/proc/self/cgroup").err_at(
             Step::Cgroup,
             "open",
             || "find hull's own cgroup in /proc/self/cgroup",
@@ -345,6 +375,16 @@ fn outside_id(map: &str, id: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_read_says_what_a_call_for_each_would() {
+        let last = last_capability().unwrap();
+        assert_eq!(in_bounding(last + 1).unwrap(), None);
+        let (bounding, ignored) = of_status().unwrap();
+        assert_eq!(bounding & (u64::MAX >> (63 - last)), bounding_set(last).unwrap());
+        // Rust's test program ignores SIGPIPE, which is 13.
+        assert_eq!(ignored >> 12 & 1, 1);
+    }
 
     #[test]
     fn the_users_manager() {

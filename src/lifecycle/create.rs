@@ -89,6 +89,7 @@ pub struct Prepared {
     /// What will be done.
     pub plan: Plan,
     last_cap: u32,
+    ignored_signals: u64,
     forgiving: bool,
 }
 
@@ -112,7 +113,7 @@ pub fn prepare(globals: &Globals, options: &CreateOptions, detached: bool) -> Re
     let config = options.config.as_deref().unwrap_or(&default);
     crate::log::debug(format_args!("bundle {}, config {}", show(&options.bundle), show(config)));
     let text = load::read(config)?;
-    let (plan, last_cap, forgiving) = {
+    let (plan, last_cap, ignored_signals, forgiving) = {
         let (spec, unknown) = load::parse(&text)?;
         let facts = HostFacts::probe_for(&spec, globals.cgroup_manager)?;
         let notify = sdnotify::manager().map(|_| globals.root.join(&options.id).join(NOTIFY_DIRECTORY));
@@ -136,11 +137,11 @@ pub fn prepare(globals: &Globals, options: &CreateOptions, detached: bool) -> Re
         let unknown = unknown.iter().map(|unknown| unknown as &dyn std::fmt::Display);
         crate::log::warn_all(unknown.chain(plan.notes.iter().map(|note| note as _)));
         plan.asides.iter().for_each(crate::log::debug);
-        (plan, facts.last_cap, globals.rootless.unwrap_or_else(|| facts.rootless()))
+        (plan, facts.last_cap, facts.ignored_signals, globals.rootless.unwrap_or_else(|| facts.rootless()))
     };
     check_rootfs(&plan)?;
     check_bundle(&plan, &options.bundle)?;
-    Ok(Prepared { text, plan, last_cap, forgiving })
+    Ok(Prepared { text, plan, last_cap, ignored_signals, forgiving })
 }
 
 /// A container that was made and waits for `start`; in `run` also the handle of its init, which is hull's child.
@@ -595,7 +596,7 @@ fn init_steps(
     let envp: Vec<_> = env.iter().map(AsRef::as_ref).collect();
     trace::close(false);
     who.leaving();
-    steps::process::default_signals()?;
+    steps::process::default_signals(prepared.ignored_signals)?;
     if !filtered {
         steps::process::cloexec_all()?;
     }

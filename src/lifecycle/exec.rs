@@ -68,6 +68,7 @@ struct Prepared {
     init: Process,
     plan: Exec,
     last_cap: u32,
+    ignored_signals: u64,
     /// init runs its program already.
     executed: bool,
     frozen: bool,
@@ -148,6 +149,7 @@ fn prepare(globals: &Globals, options: &ExecOptions) -> Result<(Prepared, Held)>
         init,
         plan,
         last_cap: facts.last_cap,
+        ignored_signals: facts.ignored_signals,
         executed: status != Status::Created && held.has_executed()? != Some(false),
         frozen: status == Status::Paused,
         may_trace: may_trace || plan_by_path & Kind::Pid.flag() != 0,
@@ -553,7 +555,7 @@ fn joiner_steps(
     let argv: Vec<_> = process.args.iter().map(AsRef::as_ref).collect();
     let envp: Vec<_> = env.iter().map(AsRef::as_ref).collect();
     trace::close(false);
-    steps::process::default_signals()?;
+    steps::process::default_signals(prepared.ignored_signals)?;
     if early.is_none() {
         steps::process::cloexec_all()?;
     }

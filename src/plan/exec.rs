@@ -378,6 +378,7 @@ mod tests {
             audit_arch: crate::sys::arch::AUDIT_ARCH,
             bounding: u64::MAX,
             last_cap: 40,
+            ignored_signals: 0,
             cgroup: Default::default(),
             apparmor: true,
             selinux: true,

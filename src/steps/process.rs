@@ -349,9 +349,9 @@ pub fn reset_affinity() {
     let _ = sys::process::set_affinity(&CpuSet::all().0);
 }
 
-/// Gives every signal its default action.
-pub fn default_signals() -> Result<()> {
-    sys::signal::default_all().err_at(Step::Process, "rt_sigaction", || "give every signal its default action")
+/// Gives every ignored signal its default action.
+pub fn default_signals(ignored: u64) -> Result<()> {
+    sys::signal::default_these(ignored).err_at(Step::Process, "rt_sigaction", || "give every signal its default action")
 }
 
 /// Lets every signal through.
@@ -670,6 +670,7 @@ pub fn replace_stdio(stdio: [Option<OwnedFd>; 3]) -> Result<()> {
 /// the container, can write it down. It is open for reading and writing: containerd's shim gives a program without output
 /// one that is open for reading only. Without `may_make`, the rights to make one, the container must have it.
 pub fn own_null(may_make: bool) -> Result<()> {
+    let mut own = None;
     for number in 0..3 {
         let fd = sys::process::standard(number);
         let subject = || format!("make file descriptor {number} the container's own /dev/null");
@@ -677,33 +678,43 @@ pub fn own_null(may_make: bool) -> Result<()> {
         if !is_null(&stat) {
             continue;
         }
-        // What lies there instead must not keep the open waiting, nor be a link back to this descriptor.
-        let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-        let root = root.err_at(Step::Process, "open", subject)?;
-        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let own = Root::new(&root).open_without_links(&RootfsPath::new("/dev/null"), flags);
-        let own = match own {
-            // Nothing, or a directory or a link in its way, is the image's. Anything else says nothing about it.
-            Err(errno @ (Errno::NOMEM | Errno::MFILE | Errno::NFILE)) => {
-                return Err(Error::call(Step::Process, "openat2", errno, subject()));
-            }
-            own => own.ok(),
-        };
-        let own = match own.filter(|own| rustix::fs::fstat(own).is_ok_and(|stat| is_null(&stat))) {
-            Some(own) => own,
-            None if !may_make => return Err(Error::call(Step::Process, "openat2", Errno::NOENT, subject())),
-            None => match fresh_null() {
-                Ok(Some(fresh)) => fresh,
-                Ok(None) => continue,
-                // A user namespace that does not have the owner's id has no power over what is his.
-                Err(_) if stat.st_uid == OVERFLOW_ID => continue,
-                Err(errno) => return Err(Error::call(Step::Process, "mknodat", errno, subject())),
-            },
-        };
-        rustix::fs::fcntl_setfl(&own, OFlags::RDWR).err_at(Step::Process, "fcntl(F_SETFL)", subject)?;
-        sys::process::replace_standard(own.as_fd(), number).err_at(Step::Process, "dup2", subject)?;
+        if own.is_none() {
+            own = find_null(may_make, &stat, &subject)?;
+        }
+        if let Some(own) = &own {
+            sys::process::replace_standard(own.as_fd(), number).err_at(Step::Process, "dup2", subject)?;
+        }
     }
     Ok(())
+}
+
+/// The container's own /dev/null, or a new one where the image has none and `may_make`; None where none can be had in
+/// place of the one that `stat` is of.
+fn find_null(may_make: bool, stat: &rustix::fs::Stat, subject: &impl Fn() -> String) -> Result<Option<OwnedFd>> {
+    // What lies there instead must not keep the open waiting, nor be a link back to this descriptor.
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let root = root.err_at(Step::Process, "open", subject)?;
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let own = match Root::new(&root).open_without_links(&RootfsPath::new("/dev/null"), flags) {
+        // Nothing, or a directory or a link in its way, is the image's. Anything else says nothing about it.
+        Err(errno @ (Errno::NOMEM | Errno::MFILE | Errno::NFILE)) => {
+            return Err(Error::call(Step::Process, "openat2", errno, subject()));
+        }
+        own => own.ok(),
+    };
+    let own = match own.filter(|own| rustix::fs::fstat(own).is_ok_and(|stat| is_null(&stat))) {
+        Some(own) => own,
+        None if !may_make => return Err(Error::call(Step::Process, "openat2", Errno::NOENT, subject())),
+        None => match fresh_null() {
+            Ok(Some(fresh)) => fresh,
+            Ok(None) => return Ok(None),
+            // A user namespace that does not have the owner's id has no power over what is his.
+            Err(_) if stat.st_uid == OVERFLOW_ID => return Ok(None),
+            Err(errno) => return Err(Error::call(Step::Process, "mknodat", errno, subject())),
+        },
+    };
+    rustix::fs::fcntl_setfl(&own, OFlags::RDWR).err_at(Step::Process, "fcntl(F_SETFL)", subject)?;
+    Ok(Some(own))
 }
 
 /// What the kernel shows for an id that a user namespace does not have (proc_sys_kernel(5), overflowuid).

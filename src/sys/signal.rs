@@ -43,9 +43,16 @@ pub fn unblock_all() -> io::Result<()> {
 /// Gives every signal its default disposition: execve(2) keeps ignored ones, so a program would inherit hull's or its
 /// caller's. By the system call itself, since the C library keeps two real-time signals to itself.
 pub fn default_all() -> io::Result<()> {
+    default_these(u64::MAX)
+}
+
+/// The same for these alone, bit 0 for signal 1: one that is handled needs nothing, execve(2) takes its handler away.
+pub fn default_these(signals: u64) -> io::Result<()> {
     // struct sigaction of the kernel: SIG_DFL is 0, as are no flags, no restorer and an empty mask.
     let default = [0usize; 4];
-    for signal in (1..=LAST).filter(|s| *s != libc::SIGKILL && *s != libc::SIGSTOP) {
+    let changeable =
+        |signal: &i32| signals >> (signal - 1) & 1 == 1 && ![libc::SIGKILL, libc::SIGSTOP].contains(signal);
+    for signal in (1..=LAST).filter(changeable) {
         // SAFETY: `default` is as large as the kernel's struct with a mask of 8 bytes and lives until the call returns;
         // SIG_DFL installs no handler.
         let result = unsafe {

@@ -10,6 +10,7 @@ const HOST: fn(&Spec<'_>) -> Result<HostFacts> = |_| {
         audit_arch: 0xc000_003e,
         bounding: u64::MAX,
         last_cap: 40,
+        ignored_signals: 0,
         cgroup: crate::host::CgroupFacts {
             mode: crate::host::CgroupMode::V2,
             v2_mount: Some("/sys/fs/cgroup".into()),

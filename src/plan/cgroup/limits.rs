@@ -484,6 +484,7 @@ mod tests {
             audit_arch: 0,
             bounding: u64::MAX,
             last_cap: 40,
+            ignored_signals: 0,
             cgroup: CgroupFacts::default(),
             apparmor: false,
             selinux: false,

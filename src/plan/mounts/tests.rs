@@ -12,6 +12,7 @@ fn host(cgroup: CgroupFacts) -> HostFacts {
         audit_arch: 0,
         bounding: u64::MAX,
         last_cap: 40,
+        ignored_signals: 0,
         cgroup,
         apparmor: false,
         selinux: true,

@@ -61,6 +61,7 @@ fn try_up_with(bundle: &Path, json: &str, cgroup: CgroupFacts, new_cgroup: bool)
         audit_arch: 0,
         bounding: u64::MAX,
         last_cap: 40,
+        ignored_signals: 0,
         cgroup,
         apparmor: false,
         selinux: false,

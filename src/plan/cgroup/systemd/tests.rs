@@ -13,6 +13,7 @@ fn host(euid: u32) -> HostFacts {
         audit_arch: 0,
         bounding: u64::MAX,
         last_cap: 40,
+        ignored_signals: 0,
         cgroup: CgroupFacts {
             mode: CgroupMode::V2,
             v2_mount: Some("/sys/fs/cgroup".into()),
