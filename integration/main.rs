@@ -55,6 +55,7 @@ mod sysctl;
 mod systemd;
 mod terminal;
 mod tmpcopyup;
+mod tools;
 mod update;
 mod userns;
 mod waitpoint;
@@ -113,6 +114,7 @@ fn main() -> ExitCode {
         output::cases(),
         rdt::cases(),
         userns::cases(),
+        tools::cases(),
         waitpoint::cases(),
         words::cases(),
         cgroups::cases(),

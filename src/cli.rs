@@ -325,6 +325,7 @@ fn exec_options(line: &Line) -> Result<ExecOptions> {
         pidfd_socket: line.path("pidfd-socket"),
         ignore_paused: line.on("ignore-paused"),
         wait_fifo: line.path("wait-fifo"),
+        tools: line.path("tools"),
         asked: crate::plan::exec::Options {
             args: line.words("ARG").to_vec(),
             cwd: line.value("cwd").map(OsStr::to_owned),

@@ -19,6 +19,7 @@ mod proc;
 mod readonly;
 mod restored;
 mod sockets;
+mod tools;
 mod trace;
 mod userns;
 
@@ -58,6 +59,7 @@ pub fn cases() -> Vec<Test> {
         readonly::cases(),
         restored::cases(),
         sockets::cases(),
+        tools::cases(),
         trace::cases(),
         userns::cases(),
     ]

@@ -33,7 +33,9 @@ pub fn cases() -> Vec<Test> {
         cell("security/trace/in_the_user_namespace/clock_offsets", |case| created(case, Above, USER, clock_offsets)),
         cell("security/trace/in_the_user_namespace/hooks", |case| created(case, Above, USER, hooks)),
         cell("security/trace/in_the_user_namespace/idmapped_mounts", |case| created(case, Above, USER, idmapped)),
-        exec("security/trace/in_the_user_namespace/exec", |case| executed(case, Above, USER)),
+        exec("security/trace/in_the_user_namespace/exec", |case| executed(case, Above, USER, false)),
+        exec("security/trace/in_the_user_namespace/exec_with_tools", |case| executed(case, Above, USER, true))
+            .requires(Need::Hull),
         exec("security/trace/in_the_user_namespace/exec_into_the_neighbour", |case| executed_beside(case, Above)),
         // The same, and in the pid namespace that is joined.
         cell("security/trace/in_the_pid_namespace/both_joined", |case| created(case, Beside, BOTH, plain)),
@@ -43,7 +45,9 @@ pub fn cases() -> Vec<Test> {
         cell("security/trace/in_the_pid_namespace/clock_offsets", |case| created(case, Beside, BOTH, clock_offsets)),
         cell("security/trace/in_the_pid_namespace/hooks", |case| created(case, Beside, BOTH, hooks)),
         cell("security/trace/in_the_pid_namespace/idmapped_mounts", |case| created(case, Beside, BOTH, idmapped)),
-        exec("security/trace/in_the_pid_namespace/exec", |case| executed(case, Beside, BOTH)),
+        exec("security/trace/in_the_pid_namespace/exec", |case| executed(case, Beside, BOTH, false)),
+        exec("security/trace/in_the_pid_namespace/exec_with_tools", |case| executed(case, Beside, BOTH, true))
+            .requires(Need::Hull),
         exec("security/trace/in_the_pid_namespace/exec_into_the_neighbour", |case| executed_beside(case, Beside)),
         // In the runtime's user and pid namespaces, with the ids that own what it makes, and no capability.
         cell("security/trace/in_the_parent/new_namespaces", |case| created(case, Owner, NOTHING, plain)),
@@ -51,9 +55,12 @@ pub fn cases() -> Vec<Test> {
         cell("security/trace/in_the_parent/clock_offsets", |case| created(case, Owner, NOTHING, clock_offsets)),
         cell("security/trace/in_the_parent/hooks", |case| created(case, Owner, NOTHING, hooks)),
         cell("security/trace/in_the_parent/idmapped_mounts", |case| created(case, Owner, NOTHING, idmapped)),
-        exec("security/trace/in_the_parent/exec", |case| executed(case, Owner, NOTHING)),
+        exec("security/trace/in_the_parent/exec", |case| executed(case, Owner, NOTHING, false)),
+        exec("security/trace/in_the_parent/exec_with_tools", |case| executed(case, Owner, NOTHING, true))
+            .requires(Need::Hull),
         // In the container, with CAP_SYS_PTRACE in the runtime's own user namespace.
-        exec("security/trace/in_the_container/exec", seized),
+        exec("security/trace/in_the_container/exec", |case| seized(case, false)),
+        exec("security/trace/in_the_container/exec_with_tools", |case| seized(case, true)).requires(Need::Hull),
     ]
 }
 
@@ -139,14 +146,23 @@ fn created(case: &mut Case, place: Neighbour, joins: &[&str], change: fn(&mut Va
     verdict(case, &watcher)
 }
 
+/// `exec`, with the test's root file system as the root of tools or without.
+fn exec_words(case: &Case, id: &str, tools: bool) -> Vec<String> {
+    let rootfs = case.rootfs().to_string_lossy().into_owned();
+    let mut words = vec!["exec".to_owned()];
+    words.extend(tools.then(|| ["--tools".to_owned(), rootfs]).into_iter().flatten());
+    words.extend([id.to_owned(), "true".to_owned()]);
+    words
+}
+
 /// Executes in a container that has joined namespaces of the neighbour's.
-fn executed(case: &mut Case, place: Neighbour, joins: &[&str]) -> Result<()> {
+fn executed(case: &mut Case, place: Neighbour, joins: &[&str], tools: bool) -> Result<()> {
     let (watcher, bundle, id) = both(case, place, joins, |config| config["process"]["args"] = json!(["sleep", "60"]))?;
     case.verb(["create", "--bundle", &bundle, &id])?.ok()?;
     case.verb(["start", &id])?.ok()?;
     for _ in 0..rounds() {
         ATTACKS.fetch_add(1, Ordering::Relaxed);
-        case.verb(["exec", &id, "true"])?.ok()?;
+        case.verb(exec_words(case, &id, tools))?.ok()?;
     }
     case.verb(["delete", "--force", &id])?.ok()?;
     reap_orphans();
@@ -168,7 +184,7 @@ fn executed_beside(case: &mut Case, place: Neighbour) -> Result<()> {
 const LEFT: &str = "c3";
 
 /// Executes in a container without a user namespace whose program takes every process that comes in.
-fn seized(case: &mut Case) -> Result<()> {
+fn seized(case: &mut Case, tools: bool) -> Result<()> {
     attacker(case)?;
     let meta = fs::metadata(&case.runtime)?;
     let shared = case.rootfs().join("shared");
@@ -183,7 +199,7 @@ fn seized(case: &mut Case) -> Result<()> {
     watcher.wait_for("up")?;
     for _ in 0..rounds() {
         ATTACKS.fetch_add(1, Ordering::Relaxed);
-        case.verb(["exec", &case.id, "true"])?.ok()?;
+        case.verb(exec_words(case, &case.id, tools))?.ok()?;
     }
     verdict(case, &watcher)
 }

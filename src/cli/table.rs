@@ -264,6 +264,12 @@ pub const VERBS: &[Verb] = &[
             PRESERVE_FDS,
             many("cgroup", None, "PATH", "join this cgroup below the container's; on v1 also CONTROLLER,...:PATH"),
             switch("ignore-paused", None, "go into a paused container, to run when it is resumed"),
+            option(
+                "tools",
+                None,
+                "DIR",
+                "run a program of the host's directory DIR, as its root, beside the container's",
+            ),
             option("wait-fifo", None, "FIFO", "join, report the pid, and run the program when a byte comes from FIFO"),
         ],
         positionals: &[ID, ("ARG", Count::Any, "the program and its arguments")],

@@ -25,7 +25,7 @@ pub fn exec(globals: &Globals, options: &ExecOptions) -> Result<Done> {
 fn with_reason(error: Error, globals: &Globals, options: &ExecOptions) -> Error {
     let is_its_own = matches!(error.step, Step::Exec | Step::Process | Step::Seccomp | Step::Label | Step::Sync);
     explained(error, globals, &options.id, "exec", |Text(text)| {
-        if !is_its_own {
+        if !is_its_own || options.tools.is_some() {
             return None;
         }
         let mut config: Value = serde_json::from_str(&text).ok()?;

@@ -25,7 +25,9 @@
 //! --ignore-paused the joiner is left in it, and runs when it is resumed.
 
 use std::convert::Infallible;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -75,6 +77,8 @@ struct Prepared {
     forgiving: bool,
     /// Who is in the container's pid namespace may have CAP_SYS_PTRACE.
     may_trace: bool,
+    /// The program's root, where it is not the container's.
+    tools: Option<PathBuf>,
 }
 
 /// Looks at the container and makes the plan; gives init, held, beside it.
@@ -83,6 +87,10 @@ fn prepare(globals: &Globals, options: &ExecOptions) -> Result<(Prepared, Held)>
         trace::open(path, Side::Setup)?;
     }
     trace::step("1 read the state and the copy of config.json, make the plan");
+    if options.tools.is_some() && (options.process.is_some() || options.asked.cwd.is_some()) {
+        let what = "--tools: the program begins in the container's root: it goes with neither --cwd nor --process";
+        return Err(Error::usage(what));
+    }
     // What the caller left open stays out of the container.
     steps::process::check_preserved(options.asked.preserve_fds)?;
     crate::sys::descriptors::cloexec_from(3).err_at(
@@ -142,6 +150,7 @@ fn prepare(globals: &Globals, options: &ExecOptions) -> Result<(Prepared, Held)>
         no_new_keyring: state.no_new_keyring,
     };
     let plan = Exec::new(&spec, file.as_ref().map(|(name, _)| name.as_str()), &facts, container, &options.asked)?;
+    options.tools.as_ref().map_or(Ok(()), |_| takes_tools(&plan))?;
     crate::log::warn_all(&plan.notes);
     plan.asides.iter().for_each(crate::log::debug);
     let plan_by_path = plan.by_path;
@@ -154,9 +163,22 @@ fn prepare(globals: &Globals, options: &ExecOptions) -> Result<(Prepared, Held)>
         frozen: status == Status::Paused,
         may_trace: may_trace || plan_by_path & Kind::Pid.flag() != 0,
         forgiving: globals.rootless.unwrap_or_else(|| facts.rootless()),
+        tools: options.tools.clone(),
         state,
     };
     Ok((prepared, held))
+}
+
+/// Whether the container can have a program beside it with a root of its own.
+fn takes_tools(plan: &Exec) -> Result<()> {
+    let refuse = |what: &str| Err(Error::status(format!("--tools: {what}")));
+    if !plan.joins(Kind::Mount) {
+        return refuse("the container has no mount namespace of its own, where the program's root could be");
+    }
+    if plan.landlock.is_some() {
+        return refuse("the container is held to paths by Landlock, which another root does not have");
+    }
+    Ok(())
 }
 
 /// What init's number alone leads to; a container that has stopped when it is no more init's.
@@ -193,6 +215,8 @@ fn setup(prepared: &Prepared, init: Held, globals: &Globals, options: &ExecOptio
     trace::step("2 open the cgroup, set what is inherited");
     let cgroups = Places::open(&prepared.state.cgroup, &plan.cgroup)?;
     let joins = Joins::open(prepared, init)?;
+    let privileged = prepared.tools.as_deref().filter(|_| joins.by_setup & Kind::User.flag() == 0);
+    let tools = privileged.map(steps::tools::open).transpose()?;
     if let Some(cpus) = &plan.process.exec_affinity.initial {
         steps::process::set_affinity(cpus)?;
     }
@@ -208,18 +232,17 @@ fn setup(prepared: &Prepared, init: Held, globals: &Globals, options: &ExecOptio
     steps::process::not_dumpable()?;
 
     trace::step("4 clone the joining process");
-    let mut ends = Ends { channel: joiner_channel, page, joins: Some(joins), view, stdio, hopped: None };
+    let mut ends = Ends { channel: joiner_channel, page, joins: Some(joins), view, stdio, tools, hopped: None };
     let (cloned, cloned_into, cgroup_view) = clone_joiner(prepared, &cgroups, &mut ends)?;
     let waits = cgroups.joined_by_write(cloned_into) || prepared.sets_by_pid();
     let (pid, pidfd) = match cloned {
         Cloned::Child => joiner(prepared, ends, waits),
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
-    let Ends { channel: joiner_channel, page, joins: Some(joins), stdio, .. } = ends else {
+    let Ends { channel: joiner_channel, page, joins: Some(joins), stdio, tools, .. } = ends else {
         return Err(Error::bug(Step::Spawn, "setup has lost what leads to the container"));
     };
-    drop(joiner_channel);
-    drop(stdio);
+    drop((joiner_channel, stdio, tools));
     let child = Child { pid, pidfd: Some(pidfd) };
     if let Some(score) = score {
         score.take_back();
@@ -316,6 +339,8 @@ struct Ends {
     joins: Option<Joins>,
     view: View,
     stdio: Stdio,
+    /// The program's root, a copy that is attached nowhere, where setup could make one.
+    tools: Option<OwnedFd>,
     /// A hop has gone in before it, and made a null where the container has none.
     hopped: Option<NullMade>,
 }
@@ -386,9 +411,10 @@ fn is_child(pid: i32, pidfd: &OwnedFd) -> bool {
 fn hop_steps(prepared: &Prepared, ends: &mut Ends, hops: &Channel, cgroup: Option<&OwnedFd>) -> Result<(Cloned, bool)> {
     let Some(joins) = ends.joins.take() else { return Err(Error::bug(Step::Spawn, "a hop to nowhere")) };
     steps::process::die_with_parent(true)?;
-    let also: Vec<_> = [Some(hops.as_fd()), cgroup.map(AsFd::as_fd)].into_iter().flatten().collect();
+    let also = [Some(hops.as_fd()), cgroup.map(AsFd::as_fd), ends.tools.as_ref().map(AsFd::as_fd)];
+    let also: Vec<_> = also.into_iter().flatten().collect();
     close_all_but(prepared, &ends.channel, &joins, &ends.view, &ends.stdio, &also)?;
-    go_in(prepared, joins, &mut ends.view)?;
+    go_in(prepared, joins, &mut ends.view, ends.tools.take())?;
     ends.hopped = Some(steps::process::make_missing_null()?);
     let process = &prepared.plan.process;
     if !prepared.plan.joins(Kind::User) {
@@ -405,7 +431,7 @@ fn hop_steps(prepared: &Prepared, ends: &mut Ends, hops: &Channel, cgroup: Optio
 }
 
 /// Step 7: into the namespaces, and what takes a /proc or a keyring of the host's to leave behind.
-fn go_in(prepared: &Prepared, joins: Joins, view: &mut View) -> Result<()> {
+fn go_in(prepared: &Prepared, joins: Joins, view: &mut View, tools: Option<OwnedFd>) -> Result<()> {
     let plan = &prepared.plan;
     // Before the mount namespace: what the container has on /proc is not to be trusted (CVE-2019-16884).
     let proc = plan.needs_procfs().then(ProcFs::new).transpose()?;
@@ -413,6 +439,10 @@ fn go_in(prepared: &Prepared, joins: Joins, view: &mut View) -> Result<()> {
         steps::namespaces::unshare(Kind::Mount.flag())?;
         steps::exe::protect(std::mem::replace(view, View::Safe))?;
     }
+    let tools = match (&prepared.tools, tools) {
+        (Some(directory), None) => Some(steps::tools::open_unprivileged(directory)?),
+        (_, tools) => tools,
+    };
     joins.enter(prepared)?;
     // setns(user) changes the credentials, which makes a process dumpable again where fs.suid_dumpable says so.
     steps::process::not_dumpable()?;
@@ -422,6 +452,7 @@ fn go_in(prepared: &Prepared, joins: Joins, view: &mut View) -> Result<()> {
     }
     // Before the first path of the image: what may be directories of the host's must not be open then (CVE-2024-21626).
     drop(joins);
+    tools.map_or(Ok(()), steps::tools::enter)?;
     if let Some(proc) = proc {
         steps::process::set_labels(&proc, &plan.process)?;
     }
@@ -430,9 +461,9 @@ fn go_in(prepared: &Prepared, joins: Joins, view: &mut View) -> Result<()> {
 
 /// The right column, to its end: it becomes the program, or says why not and leaves.
 fn joiner(prepared: &Prepared, ends: Ends, waits: bool) -> ! {
-    let Ends { channel, page, joins, view, stdio, hopped } = ends;
+    let Ends { channel, page, joins, view, stdio, tools, hopped } = ends;
     let mut filtered = false;
-    let error = match joiner_steps(prepared, &channel, (joins, view, stdio, hopped), waits, &mut filtered) {
+    let error = match joiner_steps(prepared, &channel, (joins, view, stdio, tools, hopped), waits, &mut filtered) {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -448,7 +479,7 @@ fn joiner(prepared: &Prepared, ends: Ends, waits: bool) -> ! {
 fn joiner_steps(
     prepared: &Prepared,
     channel: &Channel,
-    (joins, mut view, stdio, hopped): (Option<Joins>, View, Stdio, Option<NullMade>),
+    (joins, mut view, stdio, tools, hopped): (Option<Joins>, View, Stdio, Option<OwnedFd>, Option<NullMade>),
     waits: bool,
     filtered: &mut bool,
 ) -> Result<Infallible> {
@@ -463,7 +494,8 @@ fn joiner_steps(
     let dies_with_setup = !prepared.frozen;
     steps::process::die_with_parent(dies_with_setup)?;
     if let Some(joins) = &joins {
-        close_all_but(prepared, channel, joins, &view, &stdio, &[])?;
+        let also: Vec<_> = tools.iter().map(AsFd::as_fd).collect();
+        close_all_but(prepared, channel, joins, &view, &stdio, &also)?;
     }
     if waits {
         let Some((Sync::Mapped(_), _)) = channel.recv()? else { return Err(sync::setup_gone()) };
@@ -471,7 +503,7 @@ fn joiner_steps(
     trace::step("7 namespaces");
     rustix::process::setsid().err_at(Step::Process, "setsid", || "begin a session")?;
     if let Some(joins) = joins {
-        go_in(prepared, joins, &mut view)?;
+        go_in(prepared, joins, &mut view, tools)?;
     }
     if dies_with_setup {
         steps::process::die_with_parent(true)?;
@@ -498,9 +530,10 @@ fn joiner_steps(
     if hopped != Some(true) {
         steps::process::own_null(hopped.is_none())?;
     }
-    let env = steps::process::environment(process);
+    let mut env = steps::process::environment(process);
+    env.extend(prepared.where_it_begins());
     steps::process::chown_stdio(process.user.uid, process.terminal)?;
-    steps::process::change_directory(&process.cwd)?;
+    prepared.change_directory()?;
     trace::step("8 ids, capabilities");
     if hopped.is_none() && !plan.joins(Kind::User) {
         // Where it does, setup has done it.
@@ -530,7 +563,7 @@ fn joiner_steps(
         // Without no_new_privs loading takes CAP_SYS_ADMIN, which goes next. The profile must allow what is left: capset,
         // prctl, sendmsg, recvmsg, fcntl, prlimit64, rt_sigaction, rt_sigprocmask, execve. What is opened from here on is
         // CLOEXEC.
-        steps::process::check_directory(&process.cwd)?;
+        prepared.check_directory()?;
         steps::process::cloexec_all()?;
         if process.no_new_privileges {
             steps::process::no_new_privileges()?;
@@ -550,7 +583,7 @@ fn joiner_steps(
 
     trace::step("12 limits, seccomp, execve");
     if early.is_none() {
-        steps::process::check_directory(&process.cwd)?;
+        prepared.check_directory()?;
     }
     let argv: Vec<_> = process.args.iter().map(AsRef::as_ref).collect();
     let envp: Vec<_> = env.iter().map(AsRef::as_ref).collect();
@@ -678,6 +711,21 @@ fn attributes_by_pid(prepared: &Prepared, pid: i32) -> Result<()> {
 }
 
 impl Prepared {
+    /// The program's working directory; beside tools it is the container's root already, which their root does not hold.
+    fn change_directory(&self) -> Result<()> {
+        if self.tools.is_some() { Ok(()) } else { steps::process::change_directory(&self.plan.process.cwd) }
+    }
+
+    /// What a shell goes by where getcwd(2) can name no directory: the root of the container's process 1.
+    fn where_it_begins(&self) -> Option<CString> {
+        let own_pids = self.plan.joins(Kind::Pid) && self.plan.by_path & Kind::Pid.flag() == 0;
+        self.tools.as_ref().filter(|_| own_pids).map(|_| c"PWD=/proc/1/root".to_owned())
+    }
+
+    fn check_directory(&self) -> Result<()> {
+        if self.tools.is_some() { Ok(()) } else { steps::process::check_directory(&self.plan.process.cwd) }
+    }
+
     /// Whether [`attributes_by_pid`] or resctrl has anything to do.
     fn sets_by_pid(&self) -> bool {
         let process = &self.plan.process;

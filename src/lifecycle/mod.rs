@@ -94,6 +94,8 @@ pub struct ExecOptions {
     pub ignore_paused: bool,
     /// --wait-fifo: what the program waits for.
     pub wait_fifo: Option<PathBuf>,
+    /// --tools: the root of the program, which the container does not have.
+    pub tools: Option<PathBuf>,
     /// What is asked of the process itself.
     pub asked: crate::plan::exec::Options,
 }

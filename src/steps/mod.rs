@@ -20,4 +20,5 @@ pub mod restored;
 pub mod rootfs;
 pub mod seccomp;
 pub mod sysctl;
+pub mod tools;
 pub mod tree;
