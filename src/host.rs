@@ -122,6 +122,14 @@ pub enum CgroupManager {
     Disabled,
 }
 
+#[cfg(test)]
+impl HostFacts {
+    /// Root of a host with these cgroups, of which a test makes what it is about: every capability, no security module.
+    pub fn of_root(cgroup: CgroupFacts) -> HostFacts {
+        HostFacts { bounding: u64::MAX, last_cap: 40, cgroup, ..HostFacts::default() }
+    }
+}
+
 impl HostFacts {
     /// Reads what the config's plan depends on, and no more.
     pub fn probe(spec: &Spec<'_>) -> Result<HostFacts> {

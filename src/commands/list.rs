@@ -1,9 +1,7 @@
 //! `hull list`: the containers under the root, as runc's table or JSON.
 
-use std::fmt::Write;
-
 use super::state::State;
-use super::{Done, fit, json, room};
+use super::{Done, json, room};
 use crate::Result;
 use crate::error::Step;
 use crate::lifecycle::Globals;
@@ -32,25 +30,7 @@ fn table(containers: &[Summary], room: Option<usize>) -> String {
         let status = one.status.as_str().to_owned();
         [one.id.clone(), one.pid.to_string(), status, bundle, one.created.clone(), one.owner.clone()]
     });
-    let mut rows: Vec<_> = std::iter::once(head).chain(rows).collect();
-    let owner = rows.iter().map(|row| row[5].chars().count()).max().unwrap_or(0);
-    let wide = widths(&rows).iter().sum::<usize>() + owner;
-    fit(&mut rows, wide, room);
-    let widths = widths(&rows);
-    let mut text = String::new();
-    for row in &rows {
-        for (cell, width) in row.iter().zip(widths) {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{cell:width$}");
-        }
-        text.push_str(&row[5]);
-        text.push('\n');
-    }
-    text
-}
-
-fn widths(rows: &[[String; 6]]) -> [usize; 5] {
-    std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count() + 3).max().unwrap_or(0).max(12))
+    super::table(std::iter::once(head).chain(rows).collect(), room, 3, 12)
 }
 
 #[cfg(test)]

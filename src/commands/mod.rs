@@ -4,6 +4,7 @@
 //! full is an error like any other.
 #![forbid(unsafe_code)]
 
+use std::fmt::Write;
 use std::path::Path;
 
 use rustix::fs::Mode;
@@ -140,6 +141,33 @@ fn room(whole: bool) -> Option<usize> {
     let stdout = rustix::stdio::stdout();
     let size = rustix::termios::tcgetwinsize(stdout).ok().filter(|size| !whole && size.ws_col > 0)?;
     Some(usize::from(size.ws_col))
+}
+
+/// A table of texts: columns of at least `least`, so many blanks apart, the last one ragged. Ids, which are the first cells
+/// below the title, are cut so far that all fits into the room.
+fn table<const CELLS: usize>(
+    mut rows: Vec<[String; CELLS]>,
+    room: Option<usize>,
+    blanks: usize,
+    least: usize,
+) -> String {
+    let long = |rows: &[[String; CELLS]], at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let width = |rows: &[[String; CELLS]], at: usize| {
+        if at + 1 == CELLS { long(rows, at) } else { (long(rows, at) + blanks).max(least) }
+    };
+    let wide = (0..CELLS).map(|at| width(&rows, at)).sum();
+    fit(&mut rows, wide, room);
+    let widths: [usize; CELLS] = std::array::from_fn(|at| width(&rows, at));
+    let mut text = String::new();
+    for row in &rows {
+        for (cell, width) in row.iter().zip(widths).take(CELLS - 1) {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{cell:width$}");
+        }
+        text.push_str(&row[CELLS - 1]);
+        text.push('\n');
+    }
+    text
 }
 
 /// Cuts the ids, which are the first cells behind the title, so far that rows of this width fit.

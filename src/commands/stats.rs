@@ -1,12 +1,11 @@
 //! `hull stats`: a table of what containers use, again and again, or all numbers as JSON, once.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Done, fit, json, room};
+use super::{Done, json, room};
 use crate::error::{ErrAt, Result, Step};
 use crate::lifecycle::Globals;
 use crate::lifecycle::events::{Usage, running};
@@ -108,24 +107,7 @@ fn render(before: &Samples, now: &Samples, room: Option<usize>) -> String {
             format!("{}/{}/{}%", pressure(&stats.cpu.psi), pressure(&stats.memory.psi), pressure(&stats.blkio.psi)),
         ]);
     }
-    let last = rows.iter().map(|row| row[7].chars().count()).max().unwrap_or(0);
-    let wide = widths(&rows).iter().sum::<usize>() + last;
-    fit(&mut rows, wide, room);
-    let widths = widths(&rows);
-    let mut text = String::new();
-    for row in &rows {
-        for (cell, width) in row.iter().zip(widths) {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{cell:width$}");
-        }
-        text.push_str(&row[7]);
-        text.push('\n');
-    }
-    text
-}
-
-fn widths(rows: &[[String; 8]]) -> [usize; 7] {
-    std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count() + 2).max().unwrap_or(0))
+    super::table(rows, room, 2, 0)
 }
 
 /// Three digits and a unit.

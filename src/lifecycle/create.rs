@@ -36,14 +36,13 @@ use std::time::Duration;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use undo::Undo;
 
 use super::foreground::Stdio;
 use super::outcome::Outcome;
 use super::process::Process;
-use super::spawn::spawn;
+use super::spawn::{spawn, through_hop};
 use super::state::{Intent, NOTIFY_DIRECTORY, Stage, State, StateDir, Status};
 use super::sync::{self, Channel, Sync, pair, recv_packet, send_packet};
 use super::{CreateOptions, Globals, engine, sdnotify, start};
@@ -61,7 +60,7 @@ use crate::steps::namespaces::{Opened, TimeOffsets};
 use crate::steps::netdev::NetDevices;
 use crate::steps::place::Places;
 use crate::steps::{self, hooks, intel_rdt, procfs::ProcFs};
-use crate::sys::clone::{Cloned, clone3, execve, exit_now};
+use crate::sys::clone::{Cloned, execve, exit_now};
 use crate::trace::{self, Side};
 
 /// How long init may be silent before it is asked whether it can go on at all.
@@ -663,39 +662,15 @@ fn clone_init(prepared: &Prepared, joins: &[Opened<'_>], cgroup: Option<Borrowed
     spawn(prepared.plan.namespaces.clone, cgroup, "clone init")
 }
 
-/// The exception to "one clone": a hop joins what init is cloned in, and clones init as its own sibling (CLONE_PARENT). It
-/// says init's number through a pipe and ends. setup never goes in: there is no way back without privilege over what it
-/// came from, and hooks would run there.
+/// The exception to "one clone": a hop joins what init is cloned in. setup never goes in: there is no way back without
+/// privilege over what it came from, and hooks would run there.
 fn clone_through_hop(
     prepared: &Prepared,
     joins: &[Opened<'_>],
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<(Cloned, bool)> {
-    let (ours, hops) = pair()?;
-    let hop = clone3(0, None, libc::SIGCHLD).err_at(Step::Spawn, "clone3", || "clone the hop into the namespaces")?;
-    let Cloned::Parent { pidfd: hop_fd, .. } = hop else {
-        drop(ours);
-        match hop_steps(prepared, joins, cgroup) {
-            Ok((Cloned::Child, cloned_into)) => return Ok((Cloned::Child, cloned_into)),
-            Ok((Cloned::Parent { pid, pidfd }, cloned_into)) => {
-                let _ = hops.send(&Sync::Cloned(pid, cloned_into), &[pidfd.as_fd()]);
-                exit_now(0)
-            }
-            Err(error) => {
-                let _ = hops.send(&Sync::Failed(Box::new(error)), &[]);
-                exit_now(1)
-            }
-        }
-    };
-    drop(hops);
-    let answer = ours.recv();
-    let _ = waitid(WaitId::PidFd(hop_fd.as_fd()), WaitIdOptions::EXITED);
-    match answer? {
-        Some((Sync::Cloned(pid, cloned_into), mut fds)) if !fds.is_empty() => {
-            Ok((Cloned::Parent { pid, pidfd: fds.remove(0) }, cloned_into))
-        }
-        _ => Err(Error::host(Step::Spawn, "clone init: the hop into the namespaces died")),
-    }
+    through_hop("clone the hop into the namespaces", |_| hop_steps(prepared, joins, cgroup))?
+        .ok_or_else(|| Error::host(Step::Spawn, "clone init: the hop into the namespaces died"))
 }
 
 /// The hop, up to the clone: in init it goes on from there.

@@ -50,7 +50,7 @@ use crate::spec::load;
 use crate::steps::exe::View;
 use crate::steps::process::OomScore;
 use crate::steps::{self, hooks, procfs::ProcFs};
-use crate::sys::clone::{Cloned, clone3, execve, exit_now};
+use crate::sys::clone::{Cloned, execve, exit_now};
 use crate::sys::shared::SharedPage;
 use crate::trace::{self, Side};
 
@@ -356,53 +356,14 @@ fn clone_joiner(prepared: &Prepared, cgroups: &Places, ends: &mut Ends) -> Resul
     }
     // It is open in the joining process for a moment: no way up, and nothing to write to. Where that is refused, a write does it.
     let view = cgroups.clone_into().and_then(|cgroup| steps::namespaces::read_only_directory(cgroup).ok());
-    let (ours, hops) = pair()?;
-    let hop = clone3(0, None, libc::SIGCHLD).err_at(Step::Spawn, "clone3", || "clone the hop into the container")?;
-    let Cloned::Parent { pidfd: hop_fd, .. } = hop else {
-        drop(ours);
-        match hop_steps(prepared, ends, &hops, view.as_ref()) {
-            Ok((Cloned::Child, cloned_into)) => return Ok((Cloned::Child, cloned_into, None)),
-            Ok((Cloned::Parent { pid, pidfd }, cloned_into)) => {
-                let _ = hops.send(&Sync::Cloned(pid, cloned_into), &[pidfd.as_fd()]);
-                exit_now(if cloned_into { CLONED_INTO } else { CLONED })
-            }
-            Err(error) => {
-                let _ = hops.send(&Sync::Failed(Box::new(error)), &[]);
-                exit_now(1)
-            }
-        }
-    };
-    drop(hops);
-    let answer = ours.recv();
-    let ended = waitid(WaitId::PidFd(hop_fd.as_fd()), WaitIdOptions::EXITED);
-    let ended = ended.ok().flatten().and_then(|status| status.exit_status());
-    let answer = answer.map_err(|error| prepared.explain(error))?;
-    let cloned_into = ended == Some(CLONED_INTO);
-    match answer {
-        // Who took the joining process in its first moments may have said this in the hop's place: but setup has no
-        // other child by now, and how the hop ended nobody else can say.
-        Some((Sync::Cloned(pid, _), mut fds))
-            if fds.len() == 1 && (cloned_into || ended == Some(CLONED)) && is_child(pid, &fds[0]) =>
-        {
-            Ok((Cloned::Parent { pid, pidfd: fds.remove(0) }, cloned_into, view))
-        }
-        _ => {
-            Err(prepared
-                .explain(Error::host(Step::Spawn, "clone the joining process: the hop into the container died")))
-        }
-    }
-}
-
-/// How the hop ends: the joining process is there, in its v2 cgroup or not.
-const CLONED_INTO: i32 = 0;
-const CLONED: i32 = 2;
-
-/// Whether both mean a child of this process.
-fn is_child(pid: i32, pidfd: &OwnedFd) -> bool {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    let number = rustix::process::Pid::from_raw(pid).filter(|pid| pid.as_raw_nonzero().get() > 0);
-    number.is_some_and(|pid| waitid(WaitId::Pid(pid), options).is_ok())
-        && waitid(WaitId::PidFd(pidfd.as_fd()), options).is_ok()
+    let died = || Error::host(Step::Spawn, "clone the joining process: the hop into the container died");
+    let cloned =
+        spawn::through_hop("clone the hop into the container", |hops| hop_steps(prepared, ends, hops, view.as_ref()))
+            .and_then(|cloned| cloned.ok_or_else(died))
+            .map_err(|error| prepared.explain(error))?;
+    // In the joining process nothing of the cgroup tree stays open.
+    let view = view.filter(|_| !matches!(cloned.0, Cloned::Child));
+    Ok((cloned.0, cloned.1, view))
 }
 
 /// The hop: in the host's pid namespace, where nobody of the container sees it, it goes in and sheds what the joining process

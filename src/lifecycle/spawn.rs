@@ -6,9 +6,10 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
+use super::sync::{Channel, Sync, pair};
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::steps::hooks;
-use crate::sys::clone::{Cloned, clone3};
+use crate::sys::clone::{Cloned, clone3, exit_now};
 
 /// Clones this process; the second answer says whether the clone is in `cgroup` already.
 pub fn spawn(flags: u64, cgroup: Option<BorrowedFd<'_>>, what: &str) -> Result<(Cloned, bool)> {
@@ -23,6 +24,57 @@ pub fn spawn(flags: u64, cgroup: Option<BorrowedFd<'_>>, what: &str) -> Result<(
         result => result.map(|cloned| (cloned, cgroup.is_some())),
     };
     cloned.err_at(Step::Spawn, "clone3", || what).map_err(limits_hint)
+}
+
+/// How a hop ends: the clone is there, in its v2 cgroup or not.
+const CLONED_INTO: i32 = 0;
+const CLONED: i32 = 2;
+
+/// Clones a hop, which goes into namespaces by `steps` and clones from there, as its own sibling (CLONE_PARENT): it says
+/// the clone's number through a socket and ends. In the clone the answer is that of `steps`; None where the hop has died.
+pub fn through_hop(
+    what: &str,
+    steps: impl FnOnce(&Channel) -> Result<(Cloned, bool)>,
+) -> Result<Option<(Cloned, bool)>> {
+    let (ours, hops) = pair()?;
+    let hop = clone3(0, None, libc::SIGCHLD).err_at(Step::Spawn, "clone3", || what).map_err(limits_hint)?;
+    let Cloned::Parent { pidfd: hop_fd, .. } = hop else {
+        drop(ours);
+        match steps(&hops) {
+            Ok((Cloned::Child, cloned_into)) => return Ok(Some((Cloned::Child, cloned_into))),
+            Ok((Cloned::Parent { pid, pidfd }, cloned_into)) => {
+                let _ = hops.send(&Sync::Cloned(pid, cloned_into), &[pidfd.as_fd()]);
+                exit_now(if cloned_into { CLONED_INTO } else { CLONED })
+            }
+            Err(error) => {
+                let _ = hops.send(&Sync::Failed(Box::new(error)), &[]);
+                exit_now(1)
+            }
+        }
+    };
+    drop(hops);
+    let answer = ours.recv();
+    let ended = waitid(WaitId::PidFd(hop_fd.as_fd()), WaitIdOptions::EXITED);
+    let ended = ended.ok().flatten().and_then(|status| status.exit_status());
+    let cloned_into = ended == Some(CLONED_INTO);
+    Ok(match answer? {
+        // Who took the clone in its first moments may have said this in the hop's place: but this process has no other
+        // child by now, and how the hop ended nobody else can say.
+        Some((Sync::Cloned(pid, _), mut fds))
+            if fds.len() == 1 && (cloned_into || ended == Some(CLONED)) && is_child(pid, &fds[0]) =>
+        {
+            Some((Cloned::Parent { pid, pidfd: fds.remove(0) }, cloned_into))
+        }
+        _ => None,
+    })
+}
+
+/// Whether both mean a child of this process.
+fn is_child(pid: i32, pidfd: &OwnedFd) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let number = rustix::process::Pid::from_raw(pid).filter(|pid| pid.as_raw_nonzero().get() > 0);
+    number.is_some_and(|pid| waitid(WaitId::Pid(pid), options).is_ok())
+        && waitid(WaitId::PidFd(pidfd.as_fd()), options).is_ok()
 }
 
 /// What the kernel means by "no space" and "try again" when it makes a process.

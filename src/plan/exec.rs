@@ -372,18 +372,10 @@ mod tests {
 
     fn host() -> HostFacts {
         HostFacts {
-            euid: 0,
-            egid: 0,
-            in_user_namespace: false,
             audit_arch: crate::sys::arch::AUDIT_ARCH,
-            bounding: u64::MAX,
-            last_cap: 40,
-            ignored_signals: 0,
-            cgroup: Default::default(),
             apparmor: true,
             selinux: true,
-            landlock: 0,
-            resctrl: None,
+            ..HostFacts::of_root(Default::default())
         }
     }
 

@@ -498,17 +498,9 @@ mod tests {
 
     /// Root of a host with cgroup2 alone, whatever machine the test runs on.
     fn host() -> HostFacts {
-        HostFacts {
-            cgroup: CgroupFacts {
-                mode: CgroupMode::V2,
-                v2_mount: Some("/sys/fs/cgroup".into()),
-                ..CgroupFacts::default()
-            },
-            audit_arch: 0xc000_003e,
-            bounding: (1 << 41) - 1,
-            last_cap: 40,
-            ..HostFacts::default()
-        }
+        let cgroup =
+            CgroupFacts { mode: CgroupMode::V2, v2_mount: Some("/sys/fs/cgroup".into()), ..CgroupFacts::default() };
+        HostFacts { audit_arch: 0xc000_003e, ..HostFacts::of_root(cgroup) }
     }
 
     fn plan_of(bundle: &Path) -> Plan {

@@ -4,22 +4,12 @@ use super::*;
 
 const HOST: fn(&Spec<'_>) -> Result<HostFacts> = |_| {
     Ok(HostFacts {
-        euid: 0,
-        egid: 0,
-        in_user_namespace: false,
         audit_arch: 0xc000_003e,
-        bounding: u64::MAX,
-        last_cap: 40,
-        ignored_signals: 0,
-        cgroup: crate::host::CgroupFacts {
+        ..HostFacts::of_root(crate::host::CgroupFacts {
             mode: crate::host::CgroupMode::V2,
             v2_mount: Some("/sys/fs/cgroup".into()),
             ..Default::default()
-        },
-        apparmor: false,
-        selinux: false,
-        landlock: 0,
-        resctrl: None,
+        })
     })
 };
 

@@ -477,20 +477,7 @@ mod tests {
     use crate::host::CgroupFacts;
 
     fn host() -> HostFacts {
-        HostFacts {
-            euid: 0,
-            egid: 0,
-            in_user_namespace: false,
-            audit_arch: 0,
-            bounding: u64::MAX,
-            last_cap: 40,
-            ignored_signals: 0,
-            cgroup: CgroupFacts::default(),
-            apparmor: false,
-            selinux: false,
-            landlock: 0,
-            resctrl: None,
-        }
+        HostFacts::of_root(CgroupFacts::default())
     }
 
     fn tree(v2: bool) -> Tree {

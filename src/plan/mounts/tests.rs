@@ -5,20 +5,7 @@ use crate::host::{CgroupFacts, CgroupMode, V1Hierarchy};
 use crate::spec::load::{Text, parse};
 
 fn host(cgroup: CgroupFacts) -> HostFacts {
-    HostFacts {
-        euid: 0,
-        egid: 0,
-        in_user_namespace: false,
-        audit_arch: 0,
-        bounding: u64::MAX,
-        last_cap: 40,
-        ignored_signals: 0,
-        cgroup,
-        apparmor: false,
-        selinux: true,
-        landlock: 0,
-        resctrl: None,
-    }
+    HostFacts { selinux: true, ..HostFacts::of_root(cgroup) }
 }
 
 fn plan_with(json: &str, cgroup: CgroupFacts, ns: NamespacesSummary) -> Result<Mounts> {

@@ -54,20 +54,7 @@ fn try_up_with(bundle: &Path, json: &str, cgroup: CgroupFacts, new_cgroup: bool)
     let (spec, _) = parse(&text)?;
     let options = Options { bundle: bundle.to_owned(), ..Options::default() };
     let ns = NamespacesSummary { new_mount: true, new_pid: true, new_cgroup, ..Default::default() };
-    let host = HostFacts {
-        euid: 0,
-        egid: 0,
-        in_user_namespace: false,
-        audit_arch: 0,
-        bounding: u64::MAX,
-        last_cap: 40,
-        ignored_signals: 0,
-        cgroup,
-        apparmor: false,
-        selinux: false,
-        landlock: 0,
-        resctrl: None,
-    };
+    let host = HostFacts::of_root(cgroup);
     let mounts = plan(&spec, &host, &options, &ns, &[])?;
     let nodes = devices::plan(&spec, &ns, &mounts, user)?;
     let rootfs = Rootfs::new(&spec, &options, &ns)?;

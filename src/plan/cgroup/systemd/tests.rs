@@ -6,29 +6,13 @@ use super::*;
 use crate::host::{CgroupFacts, V1Hierarchy};
 
 fn host(euid: u32) -> HostFacts {
-    HostFacts {
-        euid,
-        egid: euid,
-        in_user_namespace: false,
-        audit_arch: 0,
-        bounding: u64::MAX,
-        last_cap: 40,
-        ignored_signals: 0,
-        cgroup: CgroupFacts {
-            mode: CgroupMode::V2,
-            v2_mount: Some("/sys/fs/cgroup".into()),
-            manager_root: if euid == 0 {
-                "/".into()
-            } else {
-                format!("/user.slice/user-{euid}.slice/user@{euid}.service").into()
-            },
-            ..CgroupFacts::default()
-        },
-        apparmor: false,
-        selinux: false,
-        landlock: 0,
-        resctrl: None,
-    }
+    let manager_root = match euid {
+        0 => "/".into(),
+        _ => format!("/user.slice/user-{euid}.slice/user@{euid}.service").into(),
+    };
+    let v2_mount = Some("/sys/fs/cgroup".into());
+    let cgroup = CgroupFacts { mode: CgroupMode::V2, v2_mount, manager_root, ..CgroupFacts::default() };
+    HostFacts { euid, egid: euid, ..HostFacts::of_root(cgroup) }
 }
 
 fn unit_with(path: Option<&str>, annotations: &str, euid: u32) -> Result<Unit> {
