@@ -11,6 +11,9 @@ pub fn cases() -> Vec<Test> {
         test("explain/names_the_steps_in_order_and_does_nothing", names_the_steps).requires(Need::Hull),
         test("explain/json_has_side_call_and_pointer", json_has_its_fields).requires(Need::Hull),
         test("explain/says_what_create_would_refuse", says_what_create_would_refuse).requires(Need::Hull),
+        test("explain/the_order_is_that_of_a_run", the_order_is_that_of_a_run)
+            .requires(Need::Hull)
+            .requires(Need::Root),
         test("explain/the_script_makes_what_each_bundle_says", the_script_makes_each_bundle)
             .requires(Need::Hull)
             .requires(Need::Root)
@@ -115,14 +118,15 @@ fn seen(text: &str) -> Vec<String> {
     text.lines().map(each).collect()
 }
 
-/// Each bundle of bundles/ with the probe in its program's place: what the script makes is what hull makes.
-fn the_script_makes_each_bundle(case: &mut Case) -> Result<()> {
+/// Each bundle of bundles/ with this program in its own's place, and without what belongs to its own subject alone: hooks,
+/// devices of the network, sources on the host.
+fn each_bundle(case: &mut Case, args: &[&str], mut look: impl FnMut(&mut Case) -> Result<()>) -> Result<()> {
     let mut tried = 0;
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/bundles"))? {
         let bundle = entry?.path();
         let mut config: Value = serde_json::from_str(&kernel::read(bundle.join("config.json"))?)?;
         config["root"]["path"] = json!(case.rootfs());
-        config["process"]["args"] = json!(["/bin/sh", "-c", PROBE]);
+        config["process"]["args"] = json!(args);
         config["process"]["terminal"] = json!(false);
         config["linux"]["cgroupsPath"] = json!(format!("/{}", case.id));
         for (section, what) in [("", "hooks"), ("/linux", "netDevices"), ("/linux", "seccomp")] {
@@ -131,7 +135,6 @@ fn the_script_makes_each_bundle(case: &mut Case) -> Result<()> {
         if !kernel::read("/sys/fs/cgroup/cgroup.controllers").map_or(true, |have| have.contains("memory")) {
             config["linux"].as_object_mut().context("an object")?.remove("resources");
         }
-        // What a bundle binds or lays over comes from places of the learner's.
         let sources = ["bind", "overlay"];
         let mounts = config["mounts"].as_array_mut().context("a list")?;
         mounts.retain(|m| {
@@ -142,7 +145,17 @@ fn the_script_makes_each_bundle(case: &mut Case) -> Result<()> {
             json!({"destination": "/bound", "type": "bind", "source": "/etc", "options": ["bind", "ro", "nosuid"]}),
         );
         case.config = config;
-        let by_hull = case.run()?.ok().with_context(|| format!("{bundle:?}"))?.stdout;
+        look(case).with_context(|| format!("{bundle:?}"))?;
+        tried += 1;
+    }
+    ensure!(tried >= 13, "only {tried} bundles");
+    Ok(())
+}
+
+/// What the script makes is what hull makes.
+fn the_script_makes_each_bundle(case: &mut Case) -> Result<()> {
+    each_bundle(case, &["/bin/sh", "-c", PROBE], |case| {
+        let by_hull = case.run()?.ok()?.stdout;
         let script = explain(case, "sh")?;
         let file = case.dir.join("script");
         std::fs::write(&file, &script)?;
@@ -152,18 +165,41 @@ fn the_script_makes_each_bundle(case: &mut Case) -> Result<()> {
             kernel::cgroups_named(&case.id).iter().all(gone)
         })?;
         let (said, printed) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
-        ensure!(output.status.success(), "{bundle:?}: {said}\n{script}");
+        ensure!(output.status.success(), "{said}\n{script}");
         let (by_hull, by_hand) = (seen(&by_hull), seen(&printed));
         let differs = by_hull
             .iter()
             .filter(|line| !by_hand.contains(line))
             .chain(by_hand.iter().filter(|line| !by_hull.contains(line)));
         let differs: Vec<_> = differs.collect();
-        ensure!(differs.is_empty() && by_hull.len() == by_hand.len(), "{bundle:?}: {differs:?}\n{script}");
-        tried += 1;
-    }
-    ensure!(tried >= 13, "only {tried} bundles");
-    Ok(())
+        ensure!(differs.is_empty() && by_hull.len() == by_hand.len(), "{differs:?}\n{script}");
+        Ok(())
+    })
+}
+
+/// The steps of a real run and those that `explain` lists are the same, side by side, and in the same order.
+fn the_order_is_that_of_a_run(case: &mut Case) -> Result<()> {
+    each_bundle(case, &["true"], |case| {
+        let listed: Vec<Value> = serde_json::from_str(&explain(case, "json")?)?;
+        let file = case.dir.join("trace");
+        case.globals = vec!["--trace".to_owned(), file.to_string_lossy().into_owned()];
+        let ran = case.run();
+        case.globals.clear();
+        ran?.ok()?;
+        let events = events(&kernel::read(&file)?)?;
+        for side in ["setup", "init"] {
+            let number = |name: &str| name.split(' ').next().and_then(|word| word.parse::<u64>().ok());
+            let ran = events.iter().filter(|(_, of, _)| of == side).map(|(name, ..)| number(name));
+            let ran: Vec<u64> = ran.collect::<Option<_>>().with_context(|| format!("{events:?}"))?;
+            ensure!(ran.is_sorted() && ran.len() > 5, "{side} ran {ran:?}");
+            let listed = listed.iter().filter(|line| line["side"] == side).map(|line| line["step"].as_u64());
+            let listed: Vec<u64> = listed.collect::<Option<_>>().context("a number of each step")?;
+            // While init waits for start, the timeline is whole.
+            let missing: Vec<_> = listed.iter().filter(|step| **step != 20 && !ran.contains(step)).collect();
+            ensure!(listed.is_sorted() && missing.is_empty(), "{side}: {listed:?} is listed, {ran:?} ran");
+        }
+        Ok(())
+    })
 }
 
 /// What no command does is said before anything is made, and the machine stays as it is.

@@ -13,26 +13,8 @@ use rustix::fs::{MemfdFlags, OFlags};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::{ErrAt, Result, Step, show};
+use crate::plan::order::{Label, Side};
 use crate::timeline::{Look, Timeline};
-
-/// Whose step it is: a row of the timeline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// The process that the engine called.
-    Setup,
-    /// The process that becomes the container.
-    Init,
-    /// `hull start`.
-    Start,
-    /// The process that `hull exec` adds to a container.
-    Joiner,
-}
-
-impl Side {
-    fn name(self) -> String {
-        format!("{self:?}").to_lowercase()
-    }
-}
 
 /// So much of a timeline is drawn: some hundred times what a command writes.
 const MOST_BYTES: usize = 1 << 20;
@@ -40,7 +22,7 @@ const MOST_BYTES: usize = 1 << 20;
 struct Trace {
     fd: OwnedFd,
     side: Side,
-    current: Option<(String, i64)>,
+    current: Option<(Label, i64)>,
     /// It is drawn by whoever began it.
     drawn: bool,
 }
@@ -60,7 +42,7 @@ pub fn open(path: &Path, side: Side) -> Result<()> {
         true => unnamed().err_at(Step::State, "memfd_create", subject)?,
         false => rustix::fs::open(path, flags, crate::sys::umask::file()).err_at(Step::State, "open", subject)?,
     };
-    let names: Vec<String> = [Side::Setup, Side::Init, Side::Start, Side::Joiner]
+    let names: Vec<String> = Side::ALL
         .iter()
         .map(|side| {
             let name = side.name();
@@ -111,15 +93,16 @@ pub fn with_descriptor<T>(f: impl FnOnce(Option<BorrowedFd<'_>>) -> T) -> T {
 }
 
 /// A new step begins, and the one before ends. `--debug` says so, too.
-pub fn step(name: &str) {
+pub fn step(point: impl Into<Label>) {
+    let label = point.into();
     if crate::log::debugging() {
-        crate::log::debug(format_args!("{}: {name}", SIDE.get().name()));
+        crate::log::debug(format_args!("{}: {label}", SIDE.get().name()));
     }
     TRACE.with_borrow_mut(|trace| {
         if let Some(trace) = &mut **trace {
             let now = now();
             trace.finish(now);
-            trace.current = Some((name.to_owned(), now));
+            trace.current = Some((label, now));
         }
     });
 }
@@ -151,8 +134,8 @@ fn draw(fd: &OwnedFd) {
 
 impl Trace {
     fn finish(&mut self, now: i64) {
-        if let Some((name, since)) = self.current.take() {
-            let name = serde_json::to_string(&name).unwrap_or_default();
+        if let Some((label, since)) = self.current.take() {
+            let name = serde_json::to_string(&label.to_string()).unwrap_or_default();
             let tid = self.side as u32;
             let (since_us, took) = (since as f64 / 1000.0, (now - since) as f64 / 1000.0);
             let event =

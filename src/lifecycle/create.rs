@@ -52,6 +52,7 @@ use crate::host::HostFacts;
 use crate::plan::landlock::comes_early;
 use crate::plan::mounts::Source;
 use crate::plan::namespaces::{Kind, Spawn};
+use crate::plan::order::{Point, Side};
 use crate::plan::{MAX_PRESERVED_FDS, Options, Plan, SyncPoints};
 use crate::spec::load::{self, Text};
 use crate::steps::masked::Masks;
@@ -61,7 +62,7 @@ use crate::steps::netdev::NetDevices;
 use crate::steps::place::Places;
 use crate::steps::{self, hooks, intel_rdt, procfs::ProcFs};
 use crate::sys::clone::{Cloned, execve, exit_now};
-use crate::trace::{self, Side};
+use crate::trace;
 
 /// How long init may be silent before it is asked whether it can go on at all.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -97,7 +98,7 @@ pub fn prepare(globals: &Globals, options: &CreateOptions, detached: bool) -> Re
     if let Some(path) = &globals.trace {
         trace::open(path, Side::Setup)?;
     }
-    trace::step("0 read config.json, make the plan");
+    trace::step(Point::Config);
     // What the caller left open stays out of the container, its hooks and its namespaces.
     let listen_fds = listen_fds();
     let preserve_fds = options.preserve_fds.saturating_add(listen_fds);
@@ -162,7 +163,7 @@ pub struct Created {
 pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, stdio: Stdio) -> Result<Created> {
     let plan = &prepared.plan;
 
-    trace::step("1 state directory, start socket, socketpair");
+    trace::step(Point::State);
     options.console_socket.as_deref().map_or(Ok(()), engine::check_console)?;
     let dir = StateDir::create(&globals.root, &plan.id)?;
     let mut undo = Undo::new(dir);
@@ -175,7 +176,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     let listener = start_socket(undo.dir())?;
     let (channel, init_channel) = pair()?;
 
-    trace::step("2 create the cgroup");
+    trace::step(Point::Cgroup);
     for directory in plan.cgroup.directories() {
         crate::log::debug(format_args!("cgroup {}", show(&directory)));
     }
@@ -186,7 +187,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     }
 
     if plan.rootfs.on_host {
-        trace::step("3 the root file system's mount on the host");
+        trace::step(Point::HostRoot);
         steps::rootfs::attach_on_host(&plan.rootfs, |id| {
             state.host_root = Some(id);
             undo.host_root = Some((&plan.rootfs.path, id));
@@ -194,11 +195,11 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
         })?;
     }
 
-    trace::step("3 open what is joined and what only the host sees");
+    trace::step(Point::Open);
     let joins = steps::namespaces::open_joins(&plan.namespaces)?;
     let (host_files, view_mount) = HostFiles::open(plan)?;
 
-    trace::step("4 clone init");
+    trace::step(Point::Clone);
     if plan.idmaps.is_some() {
         steps::process::not_dumpable_if_root()?;
     }
@@ -223,7 +224,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     let init = undo.child.insert(pidfd);
     state.init = Some(Process::of(pid, init.as_fd())?);
 
-    trace::step("5 device rules, cgroup membership, id maps, attributes by pid");
+    trace::step(Point::Attributes);
     // After the clone: init makes its namespaces while the kernel looks through the program.
     undo.cgroup().set_devices(&plan.cgroup)?;
     if sync.device_rules {
@@ -242,7 +243,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
 
     // init mounts meanwhile; all limits hold before Ready is answered. It may have failed at that, too, and then systemd
     // takes the unit's cgroup away.
-    trace::step("9 limits, the copy of config.json");
+    trace::step(Point::Limits);
     undo.cgroup().apply(&plan.cgroup).map_err(|error| undo.first_reason(&channel, error))?;
     if let Some(scheduler) = plan.process.scheduler.as_ref().filter(|scheduler| !scheduler.is_deadline()) {
         // After the limits: a v1 cgroup has no real-time to give before it is told so.
@@ -251,23 +252,23 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
     undo.dir().store_config(&prepared.text)?;
     drop(view_mount);
     if plan.sync.namespaces_ready {
-        trace::step("9 wait for the namespaces");
+        trace::step(Point::WaitForNamespaces);
         let Sync::NamespacesReady(unreachable) = expect(&channel, &undo)?.0 else { return Err(sync::out_of_order()) };
         if !plan.net_devices.is_empty() {
-            trace::step("9 move the network devices");
+            trace::step(Point::NetDevices);
             let init = undo.child.as_ref().expect("init was cloned");
             undo.net_devices.insert(NetDevices::open(init.as_fd())?).move_all(&plan.net_devices)?;
         }
         let sources = clone_sources(plan, &undo, &unreachable)?;
         let fds: Vec<_> = sources.iter().map(AsFd::as_fd).collect();
-        trace::step("10 hand over the sources that init cannot reach");
+        trace::step(Point::HandOver);
         channel.send(&Sync::HostReady, &fds).map_err(|e| channel.reason_of(e, || undo.how_init_died()))?;
     }
 
     if plan.sync.hooks {
-        trace::step("13 wait for the root file system");
+        trace::step(Point::WaitForRoot);
         let Sync::RootfsReady = expect(&channel, &undo)?.0 else { return Err(sync::out_of_order()) };
-        trace::step("13 hooks prestart and createRuntime");
+        trace::step(Point::HostHooks);
         undo.poststop = Some((&plan.hooks, state.to_json(Status::Stopped)));
         let json = state.to_json(Status::Creating);
         let output = hooks::Output::open(&plan.hooks)?;
@@ -279,9 +280,9 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
         undo.poststop = Some((&plan.hooks, state.to_json(Status::Stopped)));
     }
 
-    trace::step("18 wait for init to be ready");
+    trace::step(Point::WaitForReady);
     let (Sync::Ready, mut fds) = expect(&channel, &undo)? else { return Err(sync::out_of_order()) };
-    trace::step("18 hand on the terminal, write the state and the pid file");
+    trace::step(Point::Created);
     let terminal = plan.process.terminal.then(|| fds.remove(0));
     let terminal = match (&options.console_socket, terminal) {
         (Some(path), Some(master)) => {
@@ -307,7 +308,7 @@ pub fn setup(prepared: &Prepared, globals: &Globals, options: &CreateOptions, st
         engine::write_pid_file(path, pid)?;
     }
 
-    trace::step("19 let init go");
+    trace::step(Point::LetGo);
     channel.send(&Sync::Created, &[]).map_err(|e| channel.reason_of(e, || undo.how_init_died()))?;
     let (dir, pidfd) = undo.defuse();
     Ok(Created { init: state.init.expect("init was cloned"), pidfd, terminal, dir, state })
@@ -386,7 +387,7 @@ fn init_steps(
 
     // ── Here: setup's ids and capabilities, or all capabilities of a user namespace without ids; the host's mounts.
     trace::become_side(Side::Init);
-    trace::step("7 wait for the maps and the cgroup");
+    trace::step(Point::WaitForMaps);
     steps::process::die_with_parent(true)?;
     close_all_but(plan, channel, listener, &joins, &host_files, &stdio)?;
     let offsets_of = (plan.namespaces.spawn == Spawn::Straight).then_some(&plan.namespaces);
@@ -396,7 +397,7 @@ fn init_steps(
         let Some((Sync::Mapped(pid), _)) = channel.recv()? else { return Err(sync::setup_gone()) };
         host_pid = pid;
     }
-    trace::step("7 namespaces");
+    trace::step(Point::Namespaces);
     let exe = host_files.exe;
     rustix::process::setsid().err_at(Step::Process, "setsid", || "begin a session")?;
     if let Some((uid, gid)) = plan.root_ids() {
@@ -412,15 +413,15 @@ fn init_steps(
     // ── Here: root of the container's user namespace (the host's where it has none of its own); the host's mounts.
     steps::namespaces::unshare(plan.namespaces.unshare)?;
     time_offsets.map_or(Ok(()), TimeOffsets::write)?;
-    trace::step("7 the executable");
+    trace::step(Point::Executable);
     steps::exe::protect(exe)?;
-    trace::step("7 loopback, names");
+    trace::step(Point::Names);
     if plan.namespaces.makes(Kind::Network) {
         steps::namespaces::loopback_up()?;
     }
     steps::namespaces::set_names(plan.hostname.as_deref(), plan.domainname.as_deref())?;
     if sync.device_rules {
-        trace::step("7 wait for the device rules");
+        trace::step(Point::WaitForRules);
         let Some((Sync::DeviceRules, _)) = channel.recv()? else { return Err(sync::setup_gone()) };
     }
     // ── Here: the device rules hold. Nothing of an image or a volume was touched before.
@@ -429,12 +430,12 @@ fn init_steps(
     if plan.sync.namespaces_ready {
         let unreachable = steps::mounts::unreachable(&plan.rootfs, &plan.mounts);
         channel.send(&Sync::NamespacesReady(unreachable.clone()), &[])?;
-        trace::step("11 wait for the host's part");
+        trace::step(Point::WaitForSources);
         let Some((Sync::HostReady, fds)) = channel.recv()? else { return Err(sync::setup_gone()) };
         given = unreachable.into_iter().zip(fds).collect();
     }
 
-    trace::step("11 root file system, mounts, devices");
+    trace::step(Point::Root);
     let proc = plan.needs_procfs().then(ProcFs::new).transpose()?;
     let root_fd = steps::rootfs::attach(&plan.rootfs, given.remove(&Source::Rootfs))?;
     let mut places = Places::new(&root_fd, &plan.rootfs);
@@ -444,12 +445,12 @@ fn init_steps(
     let masks = Masks::prepare(&plan.rootfs)?;
 
     if plan.sync.hooks {
-        trace::step("12 wait for the hooks");
+        trace::step(Point::WaitForHooks);
         channel.send(&Sync::RootfsReady, &[])?;
         let Some((Sync::HooksDone, _)) = channel.recv()? else { return Err(sync::setup_gone()) };
     }
 
-    trace::step("15 createContainer hooks, pivot_root");
+    trace::step(Point::ContainerHooks);
     let state = plan.hooks.in_init().then(|| init_state(plan, host_pid));
     // Before the pivot: the files are the host's.
     let output = if plan.hooks.in_init() { hooks::Output::open(&plan.hooks)? } else { hooks::Output::default() };
@@ -459,7 +460,7 @@ fn init_steps(
         hooks::run_all("createContainer", &plan.hooks.create_container, &json, None, &output)?;
     }
     // After the last hook that may add to the tree.
-    trace::step("15 masked and read-only paths");
+    trace::step(Point::Enter);
     masks.apply(&places, &plan.rootfs)?;
     steps::masked::make_readonly(&places, &plan.rootfs)?;
     let console = !process.terminal || !steps::devices::console_shows_on_the_host(&places)?;
@@ -470,7 +471,7 @@ fn init_steps(
     }
     steps::rootfs::enter(root.fd, &plan.rootfs)?;
     // ── Here: the container's root and mounts; still every capability.
-    trace::step("15 terminal, sysctl, read-only mounts");
+    trace::step(Point::Inside);
     let terminal =
         process.terminal.then(|| steps::console::open(console.then_some(&places), process.console_size)).transpose()?;
     if let Some(proc) = &proc {
@@ -488,7 +489,7 @@ fn init_steps(
     steps::tree::stage::close();
     drop(root_fd);
 
-    trace::step("16 labels, ids, capabilities");
+    trace::step(Point::Identity);
     if let Some(proc) = proc {
         steps::process::set_labels(&proc, process)?;
     }
@@ -546,7 +547,7 @@ fn init_steps(
         _ => steps::process::set_capabilities(&process.capabilities)?,
     }
     // ── Here: what the program will have, and no more; for a recording, perhaps CAP_SYS_ADMIN.
-    trace::step("17 ready");
+    trace::step(Point::Ready);
     // From here on the end of the channel says that setup has died; a death signal could still hit an init that has just
     // been let go, when setup leaves.
     steps::process::die_with_parent(false)?;
@@ -566,7 +567,7 @@ fn init_steps(
     if let Some(fd) = start.trace {
         trace::adopt(fd, Side::Init);
     }
-    trace::step("21 startContainer hooks, limits, Landlock, seccomp, execve");
+    trace::step(Point::Execve);
     let mut filtered = early.is_some();
     let hooked = state.filter(|_| !plan.hooks.start_container.is_empty());
     if let Some(state) = &hooked {

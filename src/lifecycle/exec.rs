@@ -46,13 +46,14 @@ use crate::host::HostFacts;
 use crate::plan::exec::{Container, Exec, from_file, from_options};
 use crate::plan::landlock::comes_early;
 use crate::plan::namespaces::Kind;
+use crate::plan::order::{ExecPoint, Side};
 use crate::spec::load;
 use crate::steps::exe::View;
 use crate::steps::process::OomScore;
 use crate::steps::{self, hooks, procfs::ProcFs};
 use crate::sys::clone::{Cloned, execve, exit_now};
 use crate::sys::shared::SharedPage;
-use crate::trace::{self, Side};
+use crate::trace;
 
 /// So many looks in a row, one each second, may find the joining process stopped by a signal.
 const STOPPED: u32 = 10;
@@ -86,7 +87,7 @@ fn prepare(globals: &Globals, options: &ExecOptions) -> Result<(Prepared, Held)>
     if let Some(path) = &globals.trace {
         trace::open(path, Side::Setup)?;
     }
-    trace::step("1 read the state and the copy of config.json, make the plan");
+    trace::step(ExecPoint::Plan);
     if options.tools.is_some() && (options.process.is_some() || options.asked.cwd.is_some()) {
         let what = "--tools: the program begins in the container's root: it goes with neither --cwd nor --process";
         return Err(Error::usage(what));
@@ -200,7 +201,7 @@ fn refused(status: Status) -> Error {
 fn setup(prepared: &Prepared, init: Held, globals: &Globals, options: &ExecOptions) -> Result<i32> {
     let plan = &prepared.plan;
 
-    trace::step("1 sockets, signals");
+    trace::step(ExecPoint::Sockets);
     options.console_socket.as_deref().map_or(Ok(()), engine::check_console)?;
     options.wait_fifo.as_deref().map_or(Ok(()), waitpoint::check)?;
     let (mut foreground, stdio) = if options.asked.detach {
@@ -212,7 +213,7 @@ fn setup(prepared: &Prepared, init: Held, globals: &Globals, options: &ExecOptio
     let (channel, joiner_channel) = pair()?;
     let page = SharedPage::inherited().err_at(Step::Sync, "mmap", || "share a page with the joining process")?;
 
-    trace::step("2 open the cgroup, set what is inherited");
+    trace::step(ExecPoint::Cgroup);
     let cgroups = Places::open(&prepared.state.cgroup, &plan.cgroup)?;
     let joins = Joins::open(prepared, init)?;
     let privileged = prepared.tools.as_deref().filter(|_| joins.by_setup & Kind::User.flag() == 0);
@@ -223,7 +224,7 @@ fn setup(prepared: &Prepared, init: Held, globals: &Globals, options: &ExecOptio
     let score =
         plan.process.oom_score_adj.map(|value| OomScore::lend(value, prepared.forgiving)).transpose()?.flatten();
 
-    trace::step("3 run from a read-only view, join the pid namespace");
+    trace::step(ExecPoint::View);
     let (view, view_mount) = steps::exe::open_view()?;
     let view = steps::exe::protect_early(view)?;
     steps::process::not_dumpable()?;
@@ -231,7 +232,7 @@ fn setup(prepared: &Prepared, init: Held, globals: &Globals, options: &ExecOptio
         .map_err(|error| prepared.explain(error))?;
     steps::process::not_dumpable()?;
 
-    trace::step("4 clone the joining process");
+    trace::step(ExecPoint::Clone);
     let mut ends = Ends { channel: joiner_channel, page, joins: Some(joins), view, stdio, tools, hopped: None };
     let (cloned, cloned_into, cgroup_view) = clone_joiner(prepared, &cgroups, &mut ends)?;
     let waits = cgroups.joined_by_write(cloned_into) || prepared.sets_by_pid();
@@ -249,18 +250,18 @@ fn setup(prepared: &Prepared, init: Held, globals: &Globals, options: &ExecOptio
     }
 
     if waits {
-        trace::step("5 cgroup membership, attributes by pid");
+        trace::step(ExecPoint::Attributes);
         look(&joins.init, |init| cgroups.join(pid, cloned_into, init)).map_err(|error| prepared.explain(error))?;
         prepared.state.rdt.as_ref().map_or(Ok(()), |rdt| rdt.join(pid))?;
         attributes_by_pid(prepared, pid)?;
-        trace::step("6 let the joining process go on");
+        trace::step(ExecPoint::Mapped);
         channel.send(&Sync::Mapped(pid), &[]).map_err(|e| channel.reason_of(e, || prepared.how_it_died(&child)))?;
     }
     drop((cgroups, cgroup_view, view_mount));
 
     let mut later = Vec::new();
     if plan.handover {
-        trace::step("10 wait for what the joining process hands on");
+        trace::step(ExecPoint::WaitForReady);
         let Some((Sync::Ready, mut fds)) = prepared.recv(&channel, &child)? else {
             return Err(prepared.how_it_died(&child));
         };
@@ -279,31 +280,31 @@ fn setup(prepared: &Prepared, init: Held, globals: &Globals, options: &ExecOptio
             steps::process::set_scheduler(pid, scheduler)?;
         }
         if let Some(path) = &options.wait_fifo {
-            trace::step("11 report the process, wait for the word");
+            trace::step(ExecPoint::WaitPoint);
             report(options, &child)?;
             let signals = foreground.as_ref().map(Foreground::signals);
             later = waitpoint::wait(path, child.pidfd(), signals)
                 .and_then(|told| told.ok_or_else(|| prepared.how_it_died(&child)))
                 .inspect_err(|_| not_run(options))?;
         }
-        trace::step("11 let the joining process execute");
+        trace::step(ExecPoint::Created);
         channel.send(&Sync::Created, &[]).map_err(|e| channel.reason_of(e, || prepared.how_it_died(&child)))?;
     }
 
     if !prepared.frozen {
-        trace::step("13 wait for the execve");
+        trace::step(ExecPoint::WaitForExecve);
         prepared.outcome(&channel, &page, &child).inspect_err(|_| not_run(options))?;
     }
     later.into_iter().for_each(|signal| drop(crate::sys::signal::pidfd_send(child.pidfd().as_fd(), signal)));
     if options.wait_fifo.is_none() {
-        trace::step("14 pid file, pidfd");
+        trace::step(ExecPoint::Report);
         report(options, &child)?;
     }
     let Some(foreground) = &mut foreground else {
         child.defuse();
         return Ok(0);
     };
-    trace::step("15 wait for the program");
+    trace::step(ExecPoint::WaitForEnd);
     // A program that nobody attends to must not stay: it is killed when this fails.
     let process = Process { pid, start_time: 0, pidfd_inode: None };
     let status = foreground.attend(process, child.pidfd())?;
@@ -450,7 +451,7 @@ fn joiner_steps(
     // ── Here: the container's pid namespace, where it can be seen. Behind a hop what the hop has left; without one,
     // where nobody there can look into it, setup's ids and capabilities and the host's mounts.
     trace::become_side(Side::Joiner);
-    trace::step("7 wait for the cgroup and attributes");
+    trace::step(ExecPoint::WaitForCgroup);
     // In a paused container setup leaves before this line runs.
     let dies_with_setup = !prepared.frozen;
     steps::process::die_with_parent(dies_with_setup)?;
@@ -461,7 +462,7 @@ fn joiner_steps(
     if waits {
         let Some((Sync::Mapped(_), _)) = channel.recv()? else { return Err(sync::setup_gone()) };
     }
-    trace::step("7 namespaces");
+    trace::step(ExecPoint::Namespaces);
     rustix::process::setsid().err_at(Step::Process, "setsid", || "begin a session")?;
     if let Some(joins) = joins {
         go_in(prepared, joins, &mut view, tools)?;
@@ -475,7 +476,7 @@ fn joiner_steps(
         Some(cpus) => steps::process::set_affinity(cpus)?,
         None => steps::process::reset_affinity(),
     }
-    trace::step("8 terminal, stdio");
+    trace::step(ExecPoint::Stdio);
     if let Some(policy) = &plan.memory_policy {
         steps::process::set_memory_policy(policy)?;
     }
@@ -495,7 +496,7 @@ fn joiner_steps(
     env.extend(prepared.where_it_begins());
     steps::process::chown_stdio(process.user.uid, process.terminal)?;
     prepared.change_directory()?;
-    trace::step("8 ids, capabilities");
+    trace::step(ExecPoint::Identity);
     if hopped.is_none() && !plan.joins(Kind::User) {
         // Where it does, setup has done it.
         steps::process::raise_rlimits(0, &process.rlimits)?;
@@ -535,14 +536,14 @@ fn joiner_steps(
     steps::process::set_capabilities(&process.capabilities)?;
     // ── Here: what the program will have, and no more.
     if plan.handover {
-        trace::step("9 hand on the terminal and the listener");
+        trace::step(ExecPoint::Ready);
         let fds: Vec<_> = handed_on.iter().map(AsFd::as_fd).collect();
         channel.send(&Sync::Ready, &fds)?;
         let Some((Sync::Created, _)) = channel.recv()? else { return Err(sync::setup_gone()) };
     }
     drop(handed_on);
 
-    trace::step("12 limits, seccomp, execve");
+    trace::step(ExecPoint::Execve);
     if early.is_none() {
         prepared.check_directory()?;
     }

@@ -9,6 +9,7 @@ use super::recorder::{Output, Recorder};
 use super::sdnotify::Waiting;
 use super::{CreateOptions, Globals, death, delete, journal, start};
 use crate::error::{ErrAt, Result, Step};
+use crate::plan::order::Point;
 use crate::trace;
 
 /// Creates and starts; in the foreground waits for the program and gives its exit status.
@@ -44,7 +45,7 @@ fn create_and_start(globals: &Globals, options: &CreateOptions, record: Option<(
 
     let adopted = foreground.as_mut().zip(terminal).map_or(Ok(()), |(foreground, master)| foreground.adopt(master));
     let ready = Waiting::open(&dir)?;
-    trace::step("20 let init go, wait for its execve");
+    trace::step(Point::RunProgram);
     let mut recorder = record.map(|_| Recorder::new(plan));
     let released = adopted.and_then(|()| start::release(&dir, &state, &held, recorder.as_mut()));
     let started = released.and_then(|()| {
@@ -64,7 +65,7 @@ fn create_and_start(globals: &Globals, options: &CreateOptions, record: Option<(
         (Ok(()), Some(mut foreground)) => {
             // Other verbs may work on the container while its program runs.
             drop(dir);
-            trace::step("22 wait for the program");
+            trace::step(Point::WaitForEnd);
             foreground.ready = ready;
             foreground.recorder = recorder;
             // A container that nobody attends to must not stay.
@@ -98,7 +99,7 @@ fn create_and_start(globals: &Globals, options: &CreateOptions, record: Option<(
 
 /// The program has ended; somebody else may have deleted the container already.
 fn delete_own(globals: &Globals, options: &CreateOptions) -> Result<()> {
-    trace::step("23 delete");
+    trace::step(Point::Delete);
     let deleted = delete::delete(globals, &options.id, true);
     deleted.map_err(|error| match &error.hint {
         None => error.hint(format!("`hull delete --force {}` tries again", options.id)),

@@ -23,10 +23,11 @@ use super::sync::{recv_packet, send_packet};
 use crate::cgroup::Handle;
 use crate::error::{ErrAt, Error, Result, Step};
 use crate::plan::hooks::Hooks;
+use crate::plan::order::{Point, Side};
 use crate::spec::load;
 use crate::steps::hooks::{self, Output, to_timespec};
 use crate::steps::process::cloexec_all;
-use crate::trace::{self, Side};
+use crate::trace;
 
 /// How long init may be silent before it is asked whether it is stopped.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +45,7 @@ pub fn start(globals: &Globals, id: &str) -> Result<()> {
 }
 
 fn start_locked(globals: &Globals, id: &str) -> Result<()> {
-    trace::step("lock, state");
+    trace::step(Point::StartState);
     let dir = StateDir::open(&globals.root, id)?;
     dir.lock()?;
     let state =
@@ -71,7 +72,7 @@ fn start_locked(globals: &Globals, id: &str) -> Result<()> {
         Hooks::default()
     };
     let ready = Waiting::open(&dir)?;
-    trace::step("let init go, wait for its execve");
+    trace::step(Point::StartProgram);
     release(&dir, &state, &init, None).map_err(|error| {
         let died = error.step == Step::Exec && error.errno.is_none();
         match Handle::open(&state.cgroup) {
@@ -80,7 +81,7 @@ fn start_locked(globals: &Globals, id: &str) -> Result<()> {
         }
     })?;
     let _ = dir.remove_socket();
-    trace::step("poststart hooks");
+    trace::step(Point::Poststart);
     run_poststart(&state, &hooks, init.handle())?;
     // Other verbs may work on the container before it is ready.
     drop(dir);

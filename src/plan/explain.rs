@@ -13,6 +13,7 @@ use super::idmap::{IdMap, Writer};
 use super::landlock;
 use super::mounts::{Mapping, Mount, MountKind};
 use super::namespaces::{Kind, Spawn};
+use super::order::Point;
 use super::process::names;
 use super::rootfs::Entry;
 use super::seccomp::Filter;
@@ -22,6 +23,8 @@ use super::seccomp::Filter;
 pub struct Line {
     /// `setup` (the process that the engine calls), `init` (the one that becomes the program) or `start`.
     pub side: &'static str,
+    /// Its number in the table of lifecycle/create.rs, and in a timeline.
+    pub step: u8,
     /// What it does.
     pub what: String,
     /// The kernel's call.
@@ -34,15 +37,16 @@ pub struct Line {
 }
 
 struct Lines {
-    side: &'static str,
-    lines: Vec<Line>,
+    at: Point,
+    lines: Vec<(Point, Line)>,
 }
 
 impl Lines {
     fn add(&mut self, what: impl Into<String>, call: &'static str, pointer: impl Into<String>) -> &mut Line {
-        let line = Line { side: self.side, what: what.into(), call, pointer: pointer.into(), sh: None };
-        self.lines.push(line);
-        self.lines.last_mut().expect("a line was just added")
+        let (side, step) = (self.at.side().name(), self.at.label().number);
+        let line = Line { side, step, what: what.into(), call, pointer: pointer.into(), sh: None };
+        self.lines.push((self.at, line));
+        &mut self.lines.last_mut().expect("a line was just added").1
     }
 }
 
@@ -52,65 +56,27 @@ impl Line {
     }
 }
 
-/// All steps, in the order in which they happen.
+/// All steps, in the order in which they happen: [`Point`] has it, and what follows names the point of each.
 pub fn lines(plan: &Plan) -> Vec<Line> {
-    let mut out = Lines { side: "setup", lines: Vec::new() };
+    let mut out = Lines { at: Point::State, lines: Vec::new() };
     out.add(format!("lock the id {:?} and write down what will exist", plan.id), "mkdirat, flock", "");
     cgroup(plan, &mut out);
     spawn(plan, &mut out);
-    out.side = "init";
     namespaces(plan, &mut out);
     root(plan, &mut out);
-    out.side = "init";
     inside(plan, &mut out);
     process(plan, &mut out);
-    out.side = "setup";
+    out.at = Point::Created;
     out.add("write \"created\" into the state, and the pid file", "renameat", "");
-    out.side = "init";
+    out.at = Point::WaitForStart;
     out.add("wait for `hull start`", "accept4", "");
     last(plan, &mut out);
-    out.lines
+    out.lines.sort_by_key(|(point, _)| *point);
+    out.lines.into_iter().map(|(_, line)| line).collect()
 }
 
 fn cgroup(plan: &Plan, out: &mut Lines) {
-    if plan.cgroup.unit.is_some() {
-        return;
-    }
-    for directory in plan.cgroup.directories() {
-        let path = directory.display();
-        out.add(format!("make the cgroup {path}"), "mkdirat", "/linux/cgroupsPath").sh(format!("mkdir -p {path}"));
-    }
-}
-
-fn spawn(plan: &Plan, out: &mut Lines) {
-    let namespaces = &plan.namespaces;
-    for join in namespaces.joins.iter() {
-        let (kind, path) = (join.kind.name(), join.path.display());
-        out.add(format!("open the {kind} namespace {path}"), "open", format!("/linux/namespaces/{}", join.index))
-            .sh(format!("nsenter --{}={path} ...", nsenter(join.kind)));
-    }
-    let made = flags(namespaces.clone);
-    let what = if made.is_empty() { "clone init".into() } else { format!("clone init with a new {made} namespace") };
-    let what = match namespaces.spawn {
-        Spawn::Straight => what,
-        Spawn::ThroughUserns => format!("through a hop into the user namespace, {what}"),
-    };
-    let options: Vec<_> = Kind::ALL
-        .iter()
-        .filter(|row| namespaces.clone & row.2 != 0)
-        .map(|row| format!("--{}", unshare(row.0)))
-        .collect();
-    let line = out.add(what, "clone3", "/linux/namespaces");
-    if !options.is_empty() {
-        line.sh(format!("unshare --fork {} ...", options.join(" ")));
-    }
-    if let Some(unit) = &plan.cgroup.unit {
-        let what = format!("have systemd make the unit {} in {} with init in it", unit.name, unit.slice);
-        out.add(what, "StartTransientUnit", "/linux/cgroupsPath")
-            .sh(format!("busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager StartTransientUnit ... # {}", unit.name));
-    } else if plan.cgroup.joined_by_write() {
-        out.add("put init into its cgroups", "write cgroup.procs", "").sh("echo $PID > cgroup.procs");
-    }
+    out.at = Point::Cgroup;
     if let Some(rdt) = &plan.intel_rdt {
         let class = rdt.class.display();
         if rdt.own {
@@ -126,6 +92,57 @@ fn spawn(plan: &Plan, out: &mut Lines) {
             out.add(format!("make the monitoring group {group}"), "mkdir", "/linux/intelRdt/enableMonitoring")
                 .sh(format!("mkdir {group}"));
         }
+    }
+    if plan.cgroup.unit.is_some() {
+        return;
+    }
+    for directory in plan.cgroup.directories() {
+        let path = directory.display();
+        out.add(format!("make the cgroup {path}"), "mkdirat", "/linux/cgroupsPath").sh(format!("mkdir -p {path}"));
+    }
+}
+
+fn spawn(plan: &Plan, out: &mut Lines) {
+    let namespaces = &plan.namespaces;
+    out.at = Point::Open;
+    for join in namespaces.joins.iter() {
+        let (kind, path) = (join.kind.name(), join.path.display());
+        out.add(format!("open the {kind} namespace {path}"), "open", format!("/linux/namespaces/{}", join.index))
+            .sh(format!("nsenter --{}={path} ...", nsenter(join.kind)));
+    }
+    out.at = Point::Clone;
+    let made = flags(namespaces.clone);
+    let what = if made.is_empty() { "clone init".into() } else { format!("clone init with a new {made} namespace") };
+    let what = match namespaces.spawn {
+        Spawn::Straight => what,
+        Spawn::ThroughUserns => format!("through a hop into the user namespace, {what}"),
+    };
+    let options: Vec<_> = Kind::ALL
+        .iter()
+        .filter(|row| namespaces.clone & row.2 != 0)
+        .map(|row| format!("--{}", unshare(row.0)))
+        .collect();
+    let line = out.add(what, "clone3", "/linux/namespaces");
+    if !options.is_empty() {
+        line.sh(format!("unshare --fork {} ...", options.join(" ")));
+    }
+    out.at = Point::Attributes;
+    if let Some(count) = plan.cgroup.device_rules() {
+        out.add(
+            format!("allow devices by {count} rules and deny all others"),
+            "bpf or devices.allow",
+            "/linux/resources/devices",
+        );
+    }
+    if let Some(unit) = &plan.cgroup.unit {
+        let what = format!("have systemd make the unit {} in {} with init in it", unit.name, unit.slice);
+        out.add(what, "StartTransientUnit", "/linux/cgroupsPath")
+            .sh(format!("busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager StartTransientUnit ... # {}", unit.name));
+    } else if plan.cgroup.joined_by_write() {
+        out.add("put init into its cgroups", "write cgroup.procs", "").sh("echo $PID > cgroup.procs");
+    }
+    if let Some(rdt) = &plan.intel_rdt {
+        let class = rdt.class.display();
         out.add(format!("put init into {class}"), "write tasks", "/linux/intelRdt")
             .sh(format!("echo $PID > {class}/tasks"));
     }
@@ -145,22 +162,17 @@ fn spawn(plan: &Plan, out: &mut Lines) {
     if process.io_priority.is_some() {
         out.add("set the I/O priority", "ioprio_set", "/process/ioPriority");
     }
+    out.at = Point::Limits;
     for (file, value, pointer) in plan.cgroup.limits() {
         out.add(format!("limit: {file} = {value}"), "write", pointer).sh(format!("echo {value:?} > {file}"));
     }
     if process.scheduler.is_some() {
         out.add("set the scheduling policy", "sched_setattr", "/process/scheduler");
     }
-    if let Some(count) = plan.cgroup.device_rules() {
-        out.add(
-            format!("allow devices by {count} rules and deny all others"),
-            "bpf or devices.allow",
-            "/linux/resources/devices",
-        );
-    }
 }
 
 fn namespaces(plan: &Plan, out: &mut Lines) {
+    out.at = Point::Namespaces;
     if let Some((uid, gid)) = plan.root_ids() {
         out.add(format!("become {uid}:{gid} of the user namespace"), "setresuid, setresgid", "/linux/uidMappings");
     }
@@ -177,22 +189,11 @@ fn namespaces(plan: &Plan, out: &mut Lines) {
     for offset in &plan.namespaces.time_offsets {
         out.add(format!("set the clock offset {offset:?}"), "write /proc/self/timens_offsets", "/linux/timeOffsets");
     }
+    out.at = Point::Executable;
     out.add("put hull's own executable out of the container's reach", "prctl(PR_SET_MM)", "");
+    out.at = Point::Names;
     if plan.namespaces.makes(Kind::Network) {
         out.add("set the loopback interface up", "ioctl(SIOCSIFFLAGS)", "/linux/namespaces").sh("ip link set lo up");
-    }
-    if !plan.net_devices.is_empty() {
-        out.side = "setup";
-        for device in &plan.net_devices {
-            let (host, name, pointer) = (&device.host, &device.container, &device.pointer);
-            out.add(
-                format!("move the network device {host} as {name}, set it up"),
-                "RTM_NEWLINK, RTM_NEWADDR",
-                pointer,
-            )
-            .sh(format!("ip link set {host} netns $PID name {name}"));
-        }
-        out.side = "init";
     }
     if let Some(name) = &plan.hostname {
         out.add(format!("set the host name {name:?}"), "sethostname", "/hostname").sh(format!("hostname {name}"));
@@ -201,20 +202,26 @@ fn namespaces(plan: &Plan, out: &mut Lines) {
         out.add(format!("set the domain name {name:?}"), "setdomainname", "/domainname")
             .sh(format!("domainname {name}"));
     }
+    out.at = Point::NetDevices;
+    for device in &plan.net_devices {
+        let (host, name, pointer) = (&device.host, &device.container, &device.pointer);
+        out.add(format!("move the network device {host} as {name}, set it up"), "RTM_NEWLINK, RTM_NEWADDR", pointer)
+            .sh(format!("ip link set {host} netns $PID name {name}"));
+    }
 }
 
 fn root(plan: &Plan, out: &mut Lines) {
     let path = plan.rootfs.path.display();
+    out.at = if plan.rootfs.on_host { Point::HostRoot } else { Point::Root };
     if plan.rootfs.on_host {
-        out.side = "setup";
         let what = format!("make {path} a mount of its own on the host, until delete");
         out.add(what, "open_tree, mount_setattr, move_mount", "/root/path")
             .sh(format!("mount --rbind --make-rprivate {path} {path}"));
-        out.side = "init";
     } else if plan.rootfs.entry != Entry::Chroot {
         let line = out.add(format!("make {path} a mount of its own"), "open_tree, move_mount", "/root/path");
         line.sh(format!("mount --rbind {path} {path}"));
     }
+    out.at = Point::Root;
     for mount in &plan.mounts {
         let (what, sh) = mount_words(mount);
         let call = if mount.is_bind() { "open_tree, move_mount" } else { "fsopen, fsmount, move_mount" };
@@ -239,11 +246,12 @@ fn root(plan: &Plan, out: &mut Lines) {
         out.add(format!("link /dev/{name} to {target}"), "symlinkat", "").sh(format!("ln -s {target} ./dev/{name}"));
     }
     let hooks = &plan.hooks;
-    out.side = "setup";
+    out.at = Point::HostHooks;
     hook_lines("prestart", &hooks.prestart, out);
     hook_lines("createRuntime", &hooks.create_runtime, out);
-    out.side = "init";
+    out.at = Point::ContainerHooks;
     hook_lines("createContainer", &hooks.create_container, out);
+    out.at = Point::Enter;
     for (index, path) in plan.rootfs.masked_paths.iter().enumerate() {
         out.add(format!("hide {path}"), "open_tree, move_mount", format!("/linux/maskedPaths/{index}"))
             .sh(format!("mount --bind /dev/null {path}"));
@@ -266,6 +274,7 @@ fn root(plan: &Plan, out: &mut Lines) {
 }
 
 fn inside(plan: &Plan, out: &mut Lines) {
+    out.at = Point::Inside;
     if plan.process.terminal {
         out.add(
             "open a terminal, bind it to /dev/console, send its master out",
@@ -284,6 +293,7 @@ fn inside(plan: &Plan, out: &mut Lines) {
 }
 
 fn process(plan: &Plan, out: &mut Lines) {
+    out.at = Point::Identity;
     let process = &plan.process;
     if let Some(profile) = &process.apparmor_profile {
         out.add(
@@ -349,6 +359,7 @@ fn process(plan: &Plan, out: &mut Lines) {
 }
 
 fn last(plan: &Plan, out: &mut Lines) {
+    out.at = Point::Execve;
     let process = &plan.process;
     for limit in &process.rlimits {
         let value = |n: u64| if n == u64::MAX { "unlimited".to_owned() } else { n.to_string() };
@@ -384,7 +395,7 @@ fn last(plan: &Plan, out: &mut Lines) {
     }
     let line = out.add(format!("become {}", args.join(" ")), "execve", "/process/args");
     line.sh(format!("exec {}", args.join(" ")));
-    out.side = "start";
+    out.at = Point::Poststart;
     hook_lines("poststart", &plan.hooks.poststart, out);
 }
 

@@ -40,6 +40,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod netdev;
 pub mod options;
+pub mod order;
 pub mod path;
 pub mod process;
 #[cfg(test)]
