@@ -185,10 +185,20 @@ fn stopped_while_it_joins(case: &mut Case) -> Result<()> {
         };
         if output.status != 0 {
             ensure!(output.stderr.contains("is stopped by a signal"), "{:?}", output.stderr);
-            return case.delete();
+            return end_with_orphans(case);
         }
     }
     // It came too late each time, and stopped the program.
+    end_with_orphans(case)
+}
+
+/// Its pid namespace ends when each program in it is reaped, those that `exec --detach` left to the tests too.
+fn end_with_orphans(case: &Case) -> Result<()> {
+    case.verb(["kill", &case.id, "KILL"])?.ok()?;
+    kernel::eventually("init ends", || {
+        reap_orphans();
+        case.status_is("stopped").is_ok()
+    })?;
     case.delete()
 }
 

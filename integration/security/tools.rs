@@ -20,6 +20,12 @@ pub fn cases() -> Vec<Test> {
     ]
     .into_iter()
     .map(|test| test.requires(Need::Hull).requires(Need::Verb("exec")))
+    // Nothing older makes a tree that is attached nowhere.
+    .map(|test| {
+        ["open_tree", "move_mount", "mount_setattr"]
+            .into_iter()
+            .fold(test, |test, call| test.requires(Need::Call(call)))
+    })
     .collect()
 }
 

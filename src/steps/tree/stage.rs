@@ -57,7 +57,8 @@ pub fn leave() {
 
 /// The last mount is made.
 pub fn close() {
-    STAGE.take();
+    // What is kept is never dropped by itself.
+    drop(ManuallyDrop::into_inner(STAGE.take()));
 }
 
 /// Whether one of the newer calls was refused.
