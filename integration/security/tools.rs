@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
+use super::capabilities;
 use crate::harness::{Case, Need, Test, test};
 use crate::kernel;
 use crate::tools::{APPLETS, bare, root_with, with_tools};
@@ -16,6 +17,7 @@ pub fn cases() -> Vec<Test> {
     vec![
         test("security/tools/the_container_has_neither_mounts_nor_files_of_it", container_has_nothing_of_it),
         test("security/tools/are_read_only_for_root_of_the_container", read_only_for_root),
+        test("security/tools/their_mounts_are_not_the_containers", mounts_are_not_the_containers).requires(Need::Root),
         test("security/tools/links_of_the_image", links_of_the_image),
     ]
     .into_iter()
@@ -74,6 +76,31 @@ fn read_only_for_root(case: &mut Case) -> Result<()> {
     let listing = names(&tools)?;
     ensure!(kernel::read(tools.join("own"))? == "the host's" && !tools.join("new").exists(), "ESCAPE: {listing:?}");
     ensure!(fs::metadata(tools.join("bin/sh"))?.len() > 0, "ESCAPE: {listing:?}");
+    case.delete()?;
+    running.wait(Duration::from_secs(30))?.status(137)?;
+    Ok(())
+}
+
+/// Root of the container's user namespace has every capability there: over the mounts of the program it has none, neither as
+/// that program nor when it goes to its mount namespace.
+fn mounts_are_not_the_containers(case: &mut Case) -> Result<()> {
+    let tools = root_with(case, "tools", &[APPLETS, &["mount", "umount", "nsenter", "seq"]].concat())?;
+    fs::set_permissions(&tools, fs::Permissions::from_mode(0o777))?;
+    case.user_namespace()?;
+    let all = ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_SYS_CHROOT", "CAP_DAC_OVERRIDE"];
+    capabilities(&mut case.config, &all);
+    case.args(["sleep", "600"]).up()?;
+    let script = "for how in remount,rw remount,rw,bind remount,dev,suid,bind; do mount -o $how / && echo remounted; done 2>/dev/null
+        umount -l /proc 2>/dev/null && echo unmounted; mount -t tmpfs none /bin 2>/dev/null && echo mounted; touch /new 2>/dev/null; true";
+    let said = with_tools(case, &tools, script)?;
+    ensure!(said.is_empty() && !tools.join("new").exists(), "ESCAPE: the program changed its mounts: {said:?}");
+    let running =
+        case.spawn(["exec", "--tools", &tools.to_string_lossy(), &case.id, "sh", "-c", "echo up; sleep 600"])?;
+    kernel::eventually("the program runs", || running.output().contains("up"))?;
+    let script = "own=$(readlink /proc/1/ns/mnt); for p in $(seq 2 80); do [ $(readlink /proc/$p/ns/mnt) = $own ] && continue
+        nsenter --mount=/proc/$p/ns/mnt -- /bin/mount -o remount,bind,rw / && touch /proc/$p/root/new; done 2>/dev/null; true";
+    case.verb(["exec", &case.id, "sh", "-c", script])?.ok()?;
+    ensure!(!tools.join("new").exists(), "ESCAPE: the container made the tools' root writable");
     case.delete()?;
     running.wait(Duration::from_secs(30))?.status(137)?;
     Ok(())

@@ -405,6 +405,10 @@ fn go_in(prepared: &Prepared, joins: Joins, view: &mut View, tools: Option<Owned
         (Some(directory), None) => Some(steps::tools::open_unprivileged(directory)?),
         (_, tools) => tools,
     };
+    if let Some(tree) = tools {
+        // In front of the user namespace: root of the container owns what is made after it.
+        steps::tools::enter(tree, joins.init.handle().as_fd()).map_err(|error| prepared.explain(error))?;
+    }
     joins.enter(prepared)?;
     // setns(user) changes the credentials, which makes a process dumpable again where fs.suid_dumpable says so.
     steps::process::not_dumpable()?;
@@ -414,7 +418,6 @@ fn go_in(prepared: &Prepared, joins: Joins, view: &mut View, tools: Option<Owned
     }
     // Before the first path of the image: what may be directories of the host's must not be open then (CVE-2024-21626).
     drop(joins);
-    tools.map_or(Ok(()), steps::tools::enter)?;
     if let Some(proc) = proc {
         steps::process::set_labels(&proc, &plan.process)?;
     }
@@ -622,7 +625,9 @@ impl Joins {
         let (user, pid, time) = (Kind::User.flag(), Kind::Pid.flag(), Kind::Time.flag());
         let asked = plan.by_path | plan.namespaces & user;
         let shared = look(&held, |init| steps::namespaces::shared_with(init, asked));
-        let ours = plan.namespaces & !shared.map_err(|error| prepared.explain(error))?;
+        // With --tools the mount namespace is one that nobody else has.
+        let own = if prepared.tools.is_some() { Kind::Mount.flag() } else { 0 };
+        let ours = plan.namespaces & !own & !shared.map_err(|error| prepared.explain(error))?;
         let time_of = |init| steps::namespaces::time_of(init, prepared.executed);
         // A pid namespace is joined for children, so by setup; whoever has no privilege of the host needs that of the
         // container's user namespace for it.

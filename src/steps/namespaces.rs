@@ -142,11 +142,7 @@ pub fn enter_mounts_of(pidfd: BorrowedFd<'_>) -> Result<WayBack> {
         "open",
         subject,
     )?;
-    rustix::thread::move_into_thread_name_spaces(pidfd, ThreadNameSpaceType::MOUNT).err_at(
-        Step::Namespace,
-        "setns",
-        subject,
-    )?;
+    join_init(pidfd, Kind::Mount.flag())?;
     Ok(WayBack(Some((own, cwd))))
 }
 

@@ -127,24 +127,13 @@ pub fn enter(root_fd: BorrowedFd<'_>, plan: &Rootfs) -> Result<()> {
     match plan.entry {
         Entry::Pivot => {
             let shared = matches!(plan.propagation, Some(Propagation { kind: PropagationKind::Shared, .. }));
-            let old = if shared {
-                Some(rustix::fs::open("/", HERE, Mode::empty()).err_at(Step::Mount, "open", subject)?)
-            } else {
-                None
-            };
-            // The old root ends up on top of the new one (pivot_root(2), "."), where umount2 finds it.
-            rustix::process::pivot_root(".", ".").err_at(Step::Mount, "pivot_root", subject).map_err(|error| {
-                if error.is(rustix::io::Errno::INVAL) {
+            pivot(shared, &subject).map_err(|error| {
+                if error.is(rustix::io::Errno::INVAL) && error.call == "pivot_root" {
                     error.hint("the host's root may be a ramfs: --no-pivot is for that")
                 } else {
                     error
                 }
             })?;
-            if let Some(old) = old {
-                // Before umount2: what is unmounted here must not be unmounted on the host.
-                propagate(old.as_fd(), "the old root", PropagationKind::Slave, true)?;
-            }
-            rustix::mount::unmount(".", UnmountFlags::DETACH).err_at(Step::Mount, "umount2", subject)?;
         }
         Entry::Move => {
             // Before the move: a full proc and sysfs left below would let a user namespace mount unmasked ones.
@@ -157,6 +146,22 @@ pub fn enter(root_fd: BorrowedFd<'_>, plan: &Rootfs) -> Result<()> {
         Entry::Chroot => rustix::process::chroot(".").err_at(Step::Mount, "chroot", subject)?,
     }
     rustix::process::chdir("/").err_at(Step::Mount, "chdir", subject)
+}
+
+/// Makes the working directory, which is the root of a mount, the root of the mount namespace, and unmounts the old one.
+pub(super) fn pivot(shared: bool, subject: &impl Fn() -> String) -> Result<()> {
+    let old = if shared {
+        Some(rustix::fs::open("/", HERE, Mode::empty()).err_at(Step::Mount, "open", subject)?)
+    } else {
+        None
+    };
+    // The old root ends up on top of the new one (pivot_root(2), "."), where umount2 finds it.
+    rustix::process::pivot_root(".", ".").err_at(Step::Mount, "pivot_root", subject)?;
+    if let Some(old) = old {
+        // Before umount2: what is unmounted here must not be unmounted on the host.
+        propagate(old.as_fd(), "the old root", PropagationKind::Slave, true)?;
+    }
+    rustix::mount::unmount(".", UnmountFlags::DETACH).err_at(Step::Mount, "umount2", subject)
 }
 
 /// Makes `/` read-only; its other flags stay. Runs when all else in it is made, after [`enter`].

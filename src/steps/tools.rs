@@ -1,5 +1,5 @@
-//! The root of a program that is the host's (`exec --tools`): a copy of a directory's mounts, in a copy of the container's
-//! mount namespace, so that the container has neither.
+//! The root of a program that is the host's (`exec --tools`): a copy of a directory's mounts, in a mount namespace of its
+//! own, so that the container has neither.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::path::{Root, RootfsPath, is_procfs};
 use super::tree::{self, Origin};
-use super::{namespaces, process};
+use super::{namespaces, process, rootfs};
 use crate::error::{ErrAt, Error, Result, Step, show};
 use crate::plan::mounts::attr;
 use crate::plan::namespaces::Kind;
@@ -43,32 +43,36 @@ pub fn open_unprivileged(directory: &Path) -> Result<OwnedFd> {
 }
 
 /// Puts the tree in the place of the root, in a mount namespace that nobody else has; the working directory is the
-/// container's root. Here: the container's mount namespace, and rights over it.
-pub fn enter(tree: OwnedFd) -> Result<()> {
-    let subject = || "make the tools' root";
-    let slash = rustix::fs::open("/", DIRECTORY, Mode::empty()).err_at(Step::Exec, "open", subject)?;
-    let inside = Root::new(&slash);
+/// container's root. Here: setup's mount namespace and its rights. The container's user namespace is joined later, where setup has
+/// not done that: the mount namespace belongs to another then, and root of the container has no rights over its mounts, which
+/// he otherwise could make writable.
+pub fn enter(tree: OwnedFd, init: BorrowedFd<'_>) -> Result<()> {
+    let subject = || "make the tools' root".to_owned();
+    let open_root = || rustix::fs::open("/", DIRECTORY, Mode::empty()).err_at(Step::Exec, "open", subject);
+    namespaces::unshare(Kind::Mount.flag())?;
+    let top = open_root()?;
+    let private = MountAttr { propagation: PRIVATE, ..MountAttr::default() };
+    mount_setattr(top.as_fd(), &private, true).err_at(Step::Exec, "mount_setattr", subject)?;
+    let way_back = namespaces::enter_mounts_of(init)?;
+    let container = open_root()?;
     let mut shared = Vec::new();
     for path in SHARED {
         // What the container may have put there is the container's, and stays in it: no link is followed.
-        let Ok(found) = inside.open_without_links(&RootfsPath::new(path), DIRECTORY) else { continue };
+        let Ok(found) = Root::new(&container).open_without_links(&RootfsPath::new(path), DIRECTORY) else { continue };
         if path != "/proc" || is_procfs(&found) {
             shared.push((path, copy(found.as_fd()).err_at(Step::Exec, "open_tree", subject)?));
         }
     }
-    namespaces::unshare(Kind::Mount.flag())?;
-    let top = rustix::fs::open("/", DIRECTORY, Mode::empty()).err_at(Step::Exec, "open", subject)?;
-    let private = MountAttr { propagation: PRIVATE, ..MountAttr::default() };
-    mount_setattr(top.as_fd(), &private, true).err_at(Step::Exec, "mount_setattr", subject)?;
+    way_back.go()?;
     tree::attach(&tree, &top).err_at(Step::Exec, "move_mount", subject)?;
-    namespaces::enter_root(tree.as_fd())?;
-    let root = Root::new(&tree);
     for (path, copy) in &shared {
-        if let Ok(at) = root.open_without_links(&RootfsPath::new(path), DIRECTORY) {
+        if let Ok(at) = Root::new(&tree).open_without_links(&RootfsPath::new(path), DIRECTORY) {
             tree::attach(copy, &at).err_at(Step::Exec, "move_mount", || format!("mount the container's {path}"))?;
         }
     }
-    rustix::process::fchdir(&slash).err_at(Step::Exec, "fchdir", || "go to the container's root")?;
+    rustix::process::fchdir(&tree).err_at(Step::Exec, "fchdir", subject)?;
+    rootfs::pivot(false, &subject)?;
+    rustix::process::fchdir(&container).err_at(Step::Exec, "fchdir", || "go to the container's root")?;
     process::not_dumpable()
 }
 
