@@ -2,7 +2,7 @@
 //! place in config.json.
 //!
 //! Against the specification the rules are the plan's own ([`mend`]); against the host it is asked what create would
-//! ask, without doing any of it ([`host`]).
+//! ask, without doing any of it (`host.rs`).
 #![forbid(unsafe_code)]
 
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! Protocol buffers, as far as CRIU's RPC needs them (https://protobuf.dev/programming-guides/encoding): numbers, texts
+//! Protocol buffers, as far as CRIU's RPC needs them (<https://protobuf.dev/programming-guides/encoding>): numbers, texts
 //! and messages in messages.
 
 /// A message that is written.

@@ -248,7 +248,7 @@ impl Files {
         std::fs::File::from(file).write_all(text).err_at(Step::Criu, "write", subject)
     }
 
-    /// What [`DESCRIPTORS`] holds: nothing in an image that another runtime made.
+    /// What `DESCRIPTORS` holds: nothing in an image that another runtime made.
     pub fn read_descriptors(&self) -> Result<Vec<String>> {
         let subject = || format!("read {DESCRIPTORS} of the image");
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -223,7 +223,7 @@ pub fn can_be_polled(handle: &OwnedFd) -> bool {
 }
 
 /// A handle among others that are polled: `limit` is how long that may take, since a directory of /proc says nothing and
-/// has to be asked again, by [`has_ended`].
+/// has to be asked again, by `has_ended`.
 pub fn in_poll<'h>(handle: &'h OwnedFd, limit: Option<Duration>) -> (PollFd<'h>, Option<Timespec>) {
     match can_be_polled(handle) {
         true => (PollFd::new(handle, PollFlags::IN), limit.map(to_timespec)),

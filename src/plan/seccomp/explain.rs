@@ -1,6 +1,6 @@
 //! `hull seccomp explain`: a profile in words, and what becomes of a single call.
 //!
-//! What becomes of a call is asked of the compiled program, by the [`interpreter`](super::interpreter). Which rule it was
+//! What becomes of a call is asked of the compiled program, by the [`interpreter`]. Which rule it was
 //! says a second program, compiled alike but for the actions: there each rule answers with its own number.
 
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What [`explain`](super::explain) found out, as text.
+//! What [`explain`] found out, as text.
 
 use std::fmt::Write;
 
