@@ -531,7 +531,8 @@ mod tests {
             (
                 "seccomp explain --arch vax",
                 1,
-                "seccomp explain: option --arch is one of x86_64, x86, x32, aarch64, arm, not \"vax\"",
+                "seccomp explain: option --arch is one of x86_64, x86, x32, aarch64, arm, riscv64, ppc64le, ppc64, ppc, s390x, s390, mips, \
+                 mipsel, mips64, mipsel64, mips64n32, mipsel64n32, not \"vax\"",
             ),
             ("create", 1, "create: <ID> is missing (see `hull help create`)"),
             ("delete", 1, "delete: <ID> is missing (see `hull help delete`)"),

@@ -49,7 +49,7 @@ pub fn explain(line: &Line) -> Result<Explain> {
 
 fn architecture(word: &OsStr) -> Result<Arch> {
     word.to_str().and_then(Arch::by_any_name).ok_or_else(|| {
-        let known = Arch::ALL.map(Arch::short).join(", ");
+        let known = Arch::all().map(Arch::short).collect::<Vec<_>>().join(", ");
         Error::usage(format!("option --arch is one of {known}, not {word:?}"))
     })
 }

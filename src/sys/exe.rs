@@ -214,7 +214,7 @@ fn check(result: libc::c_int) -> io::Result<()> {
 
 /// Whether fs-verity guards a file (FS_IOC_MEASURE_VERITY): the kernel then refuses every write to it, for ever.
 pub fn has_verity(file: BorrowedFd<'_>) -> bool {
-    const FS_IOC_MEASURE_VERITY: libc::Ioctl = 0xc004_6686_u32 as libc::Ioctl;
+    const FS_IOC_MEASURE_VERITY: libc::Ioctl = rustix::ioctl::opcode::read_write::<[u8; 4]>(b'f', 134) as libc::Ioctl;
     // struct fsverity_digest: algorithm, size of the room for the digest, the digest.
     let mut digest = [0u16; 2 + 32];
     digest[1] = 64;

@@ -3,8 +3,11 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-const NS_GET_USERNS: libc::Ioctl = 0xb701 as libc::Ioctl;
-const NS_GET_NSTYPE: libc::Ioctl = 0xb703 as libc::Ioctl;
+use rustix::ioctl::opcode;
+
+// The bits of a direction are not the same on every architecture.
+const NS_GET_USERNS: libc::Ioctl = opcode::none(0xb7, 1) as libc::Ioctl;
+const NS_GET_NSTYPE: libc::Ioctl = opcode::none(0xb7, 3) as libc::Ioctl;
 
 /// The CLONE_NEW* flag of a namespace; ENOTTY when the descriptor is no namespace.
 pub fn kind(fd: BorrowedFd<'_>) -> io::Result<u32> {
@@ -26,7 +29,7 @@ pub fn owner(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 
 /// The user namespace of a process, by its pidfd (ioctl of 6.11; ENOTTY before).
 pub fn of_process(pidfd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    const PIDFD_GET_USER_NAMESPACE: libc::Ioctl = 0xff09 as libc::Ioctl;
+    const PIDFD_GET_USER_NAMESPACE: libc::Ioctl = opcode::none(0xff, 9) as libc::Ioctl;
     // SAFETY: the call takes no argument (0) and returns a new descriptor.
     let fd = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_USER_NAMESPACE, 0) };
     if fd < 0 {

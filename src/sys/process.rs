@@ -7,6 +7,12 @@ fn check(result: libc::c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// getrlimit(2). On 32-bit ARM the call of this name is ugetrlimit, as on every machine whose first one was too narrow.
+#[cfg(not(target_arch = "arm"))]
+const GETRLIMIT: libc::c_long = libc::SYS_getrlimit;
+#[cfg(target_arch = "arm")]
+const GETRLIMIT: libc::c_long = libc::SYS_ugetrlimit;
+
 /// prlimit(2) by number: sets soft and hard limit of a process (0: the caller).
 pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     let limit = [soft, hard];
@@ -25,7 +31,7 @@ pub fn rlimit(pid: i32, resource: u32) -> io::Result<(u64, u64)> {
     let got = unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, std::ptr::null::<u64>(), limit.as_mut_ptr()) };
     older(check(got), pid, || {
         // SAFETY: on 64-bit machines struct rlimit is the same, and as long as `limit`.
-        check(unsafe { libc::syscall(libc::SYS_getrlimit, resource, limit.as_mut_ptr()) })
+        check(unsafe { libc::syscall(GETRLIMIT, resource, limit.as_mut_ptr()) })
     })?;
     Ok((limit[0], limit[1]))
 }

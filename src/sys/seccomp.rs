@@ -7,6 +7,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
+use rustix::ioctl::opcode;
+
 use crate::plan::seccomp::interpreter::Call;
 use crate::plan::seccomp::{FLAG_NEW_LISTENER, FLAG_WAIT_KILLABLE_RECV, SockFilter};
 
@@ -114,9 +116,9 @@ struct Response {
     more: [u64; 61],
 }
 
-const SECCOMP_IOCTL_NOTIF_RECV: libc::Ioctl = 0xc050_2100_u32 as libc::Ioctl;
-const SECCOMP_IOCTL_NOTIF_SEND: libc::Ioctl = 0xc018_2101_u32 as libc::Ioctl;
-const SECCOMP_IOCTL_NOTIF_SET_FLAGS: libc::Ioctl = 0x4008_2104_u32 as libc::Ioctl;
+const SECCOMP_IOCTL_NOTIF_RECV: libc::Ioctl = opcode::read_write::<[u8; 0x50]>(b'!', 0) as libc::Ioctl;
+const SECCOMP_IOCTL_NOTIF_SEND: libc::Ioctl = opcode::read_write::<[u8; 0x18]>(b'!', 1) as libc::Ioctl;
+const SECCOMP_IOCTL_NOTIF_SET_FLAGS: libc::Ioctl = opcode::write::<u64>(b'!', 4) as libc::Ioctl;
 
 /// Whether the kernel's structures fit into those above (SECCOMP_GET_NOTIF_SIZES).
 pub fn notifications_fit() -> io::Result<bool> {

@@ -49,11 +49,12 @@ pub fn default_all() -> io::Result<()> {
 /// The same for these alone, bit 0 for signal 1: one that is handled needs nothing, execve(2) takes its handler away.
 pub fn default_these(signals: u64) -> io::Result<()> {
     // struct sigaction of the kernel: SIG_DFL is 0, as are no flags, no restorer and an empty mask.
-    let default = [0usize; 4];
+    let default = [0u64; 4];
     let changeable =
         |signal: &i32| signals >> (signal - 1) & 1 == 1 && ![libc::SIGKILL, libc::SIGSTOP].contains(signal);
     for signal in (1..=LAST).filter(changeable) {
-        // SAFETY: `default` is as large as the kernel's struct with a mask of 8 bytes and lives until the call returns;
+        // SAFETY: `default` is no smaller than the kernel's struct with a mask of 8 bytes (20 or 32 bytes) and lives until
+        // the call returns;
         // SIG_DFL installs no handler.
         let result = unsafe {
             libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<usize>(), 8usize)

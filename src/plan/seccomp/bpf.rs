@@ -36,10 +36,10 @@ const REACH: usize = 252;
 /// A `ret` nearer than this is shared: what is written before it is used may push it further away.
 const RET_REACH: usize = 124;
 
-/// The offset of the lower and the higher half of an argument. All architectures of the table are little-endian.
-pub(super) fn argument(index: u8) -> (u32, u32) {
-    let low = DATA_ARGS + 8 * u32::from(index);
-    (low, low + 4)
+/// The offset of the lower and the higher half of an argument.
+pub(super) fn argument(index: u8, is_big_endian: bool) -> (u32, u32) {
+    let first = DATA_ARGS + 8 * u32::from(index);
+    if is_big_endian { (first + 4, first) } else { (first, first + 4) }
 }
 
 /// An instruction that was written, counted from the end of the program.

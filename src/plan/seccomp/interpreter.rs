@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use super::KILL_PROCESS;
+use super::arch::is_big_endian;
 use super::bpf::{self, SockFilter};
 
 /// `struct seccomp_data`, without the instruction pointer, which no filter of hull looks at.
@@ -28,8 +29,9 @@ pub struct Partial {
     pub args: [Option<u64>; 6],
 }
 
-fn half(argument: u64, offset: u32) -> u32 {
-    if offset.is_multiple_of(8) { argument as u32 } else { (argument >> 32) as u32 }
+/// The half of an argument that lies at an offset, on a machine of that architecture.
+fn half(argument: u64, offset: u32, arch: u32) -> u32 {
+    if offset.is_multiple_of(8) != is_big_endian(arch) { argument as u32 } else { (argument >> 32) as u32 }
 }
 
 /// The verdict on a call. What the kernel would not load kills.
@@ -43,7 +45,7 @@ pub fn run(program: &[SockFilter], call: &Call) -> u32 {
             (bpf::LD_ABS, 0) => a = call.nr,
             (bpf::LD_ABS, 4) => a = call.arch,
             (bpf::LD_ABS, 8 | 12) => a = 0,
-            (bpf::LD_ABS, 16..64) if k.is_multiple_of(4) => a = half(call.args[(k as usize - 16) / 8], k),
+            (bpf::LD_ABS, 16..64) if k.is_multiple_of(4) => a = half(call.args[(k as usize - 16) / 8], k, call.arch),
             // The next five are libseccomp's, with whom the tests compare.
             (0x00, _) => a = k,
             (0x60, 0..16) => a = memory[k as usize],
@@ -87,7 +89,7 @@ pub fn possible(program: &[SockFilter], call: &Partial) -> Vec<u32> {
                 let word = match k {
                     bpf::DATA_NR => Some(call.nr),
                     bpf::DATA_ARCH => Some(call.arch),
-                    16..64 => call.args[(k as usize - 16) / 8].map(|argument| half(argument, k)),
+                    16..64 => call.args[(k as usize - 16) / 8].map(|argument| half(argument, k, call.arch)),
                     _ => Some(0),
                 };
                 open.push((pc + 1, word));
@@ -124,9 +126,13 @@ mod tests {
     fn an_unknown_argument_has_both_verdicts() {
         // Argument 1, lower half, of 5: 1, else 2.
         let program = [op(0x20, 0, 0, 24), op(0x15, 0, 1, 5), op(0x06, 0, 0, 1), op(0x06, 0, 0, 2)];
-        let call = |argument| Partial { nr: 0, arch: 0, args: [Some(9), argument, None, None, None, None] };
+        let call = |argument| Partial { nr: 0, arch: 0xc000_003e, args: [Some(9), argument, None, None, None, None] };
         assert_eq!(possible(&program, &call(None)), [1, 2]);
         assert_eq!(possible(&program, &call(Some(5))), [1]);
         assert_eq!(possible(&program, &call(Some(0x1_0000_0006))), [2]);
+        // On s390x the word at that place is the upper half.
+        let call = |argument| Partial { arch: 0x8000_0016, ..call(Some(argument)) };
+        assert_eq!(possible(&program, &call(5)), [2]);
+        assert_eq!(possible(&program, &call(0x5_0000_0006)), [1]);
     }
 }

@@ -16,7 +16,11 @@ pub(super) fn assemble(calls: &[Calls], default: u32, beyond: Option<u32>) -> Ve
     let mut ranges = Vec::new();
     for index in (0..calls.len()).rev().filter(|index| calls[*index].arch != Arch::X32) {
         ranges.clear();
-        calls[index].ranges(0, beyond, &mut ranges, index);
+        let base = calls[index].arch.base();
+        if base > 0 {
+            ranges.push((0, index, Outcome::Default));
+        }
+        calls[index].ranges(base, beyond, &mut ranges, index);
         if calls[index].arch == Arch::X86_64 {
             match calls.iter().position(|calls| calls.arch == Arch::X32) {
                 Some(x32) => calls[x32].ranges(arch::X32_BIT, beyond, &mut ranges, x32),
@@ -45,7 +49,8 @@ fn tree(writer: &mut Writer, calls: &[Calls], ranges: &[(u32, usize, Outcome)], 
             Outcome::Default => writer.ret(default),
             Outcome::Always(action) => writer.ret(*action),
             Outcome::Chain(chain) => {
-                chain_of(writer, &calls[*group].chains[*chain], calls[*group].arch.is_32_bit(), default)
+                let is_big_endian = arch::is_big_endian(calls[*group].arch.audit_arch());
+                chain_of(writer, &calls[*group].chains[*chain], is_big_endian, default)
             }
         };
     }
@@ -56,22 +61,22 @@ fn tree(writer: &mut Writer, calls: &[Calls], ranges: &[(u32, usize, Outcome)], 
 }
 
 /// Rules with conditions: the first that holds decides.
-fn chain_of(writer: &mut Writer, rules: &[Rule], is_32_bit: bool, default: u32) -> At {
+fn chain_of(writer: &mut Writer, rules: &[Rule], is_big_endian: bool, default: u32) -> At {
     let mut otherwise = writer.ret(default);
     for rule in rules.iter().rev() {
         let mut then = writer.ret(rule.action);
         for condition in rule.conditions.iter().rev() {
-            then = compare(writer, condition, is_32_bit, then, otherwise);
+            then = compare(writer, condition, is_big_endian, then, otherwise);
         }
         otherwise = then;
     }
     otherwise
 }
 
-/// One condition: the upper half of the argument first, where the ABI has one.
-fn compare(writer: &mut Writer, condition: &Condition, is_32_bit: bool, then: At, otherwise: At) -> At {
+/// One condition: the upper half of the argument first, where a bit of it counts: on an ABI of 32 bits none does.
+fn compare(writer: &mut Writer, condition: &Condition, is_big_endian: bool, then: At, otherwise: At) -> At {
     let (yes, no) = if condition.negated { (otherwise, then) } else { (then, otherwise) };
-    let (low, high) = bpf::argument(condition.argument);
+    let (low, high) = bpf::argument(condition.argument, is_big_endian);
     let (value_low, value_high) = (condition.value as u32, (condition.value >> 32) as u32);
     let (mask_low, mask_high) = (condition.mask as u32, (condition.mask >> 32) as u32);
     let code = match condition.test {
@@ -81,7 +86,7 @@ fn compare(writer: &mut Writer, condition: &Condition, is_32_bit: bool, then: At
     };
     let mut at = writer.jump(code, value_low, yes, no);
     at = load(writer, at, low, mask_low);
-    if is_32_bit {
+    if mask_high == 0 {
         return at;
     }
     at = writer.jump(bpf::JEQ, value_high, at, no);

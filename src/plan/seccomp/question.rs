@@ -10,7 +10,7 @@ use crate::spec::json::nearest;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Question {
     pub(super) name: String,
-    /// Less the bit of x32.
+    /// Less what all of the architecture have in common.
     pub(super) number: u32,
     pub(super) call: Partial,
 }
@@ -36,7 +36,8 @@ pub(super) fn read(text: &str, arch: Arch) -> Result<Question> {
     }
     let (name, number) = match name.parse::<u32>() {
         Ok(nr) => {
-            let (_, number) = Arch::of_call(arch.audit_arch(), nr).unwrap_or((arch, nr));
+            // With or without what all numbers of the architecture have in common.
+            let number = nr.checked_sub(arch.base()).unwrap_or(nr);
             (arch::name_of(arch, number).map_or_else(|| number.to_string(), str::to_owned), number)
         }
         Err(_) => {
@@ -50,7 +51,7 @@ pub(super) fn read(text: &str, arch: Arch) -> Result<Question> {
             match (syscall.number(arch), arch::multiplexed(name)) {
                 (Some(number), _) => (name.to_owned(), number),
                 // The call's own arguments are in memory, where no filter can look.
-                (None, Some((number, which))) if arch == Arch::X86 => {
+                (None, Some((number, which))) if arch.has_multiplexers() => {
                     args = [Some(which), None, None, None, None, None];
                     (name.to_owned(), number)
                 }
@@ -116,5 +117,9 @@ mod tests {
         assert_eq!(call("read", Arch::X86), (3, None));
         // Only by socketcall(2).
         assert_eq!(call("accept(7)", Arch::X86), (102, Some(5)));
+        assert_eq!(call("accept(7)", Arch::S390x), (102, Some(5)));
+        assert_eq!(call("semop", Arch::Mips), (4117, Some(1)));
+        assert_eq!(call("5000", Arch::Mips64), (5000, None));
+        assert_eq!(call("read", Arch::Mips64), (5000, None));
     }
 }

@@ -90,6 +90,7 @@ fn program(own: Option<&[SockFilter]>, mark: Mark, native: Arch) -> Vec<SockFilt
     let passes = |nr: &u32| own.is_none_or(|own| possible(own, &unknown_arguments(native, *nr)) == [ALLOW]);
     let unseen: Vec<u32> = UNSEEN.iter().filter_map(number).filter(passes).collect();
     let marked: Vec<u32> = MARKED.iter().filter_map(number).collect();
+    let is_big_endian = arch::is_big_endian(native.audit_arch());
     let op = |code, jt: usize, jf: usize, k| SockFilter { code, jt: jt as u8, jf: jf as u8, k };
     // Architecture, number, the list of unseen ones, that of marked ones, the mark, and the end that allows.
     let allow = 3 + unseen.len() + marked.len() + 1 + 2 * mark.0.len();
@@ -105,7 +106,7 @@ fn program(own: Option<&[SockFilter]>, mark: Mark, native: Arch) -> Vec<SockFilt
     }
     all.push(op(JA, 0, 0, (body - at_mark) as u32));
     for (index, part) in mark.0.into_iter().enumerate() {
-        all.push(op(LD_ABS, 0, 0, argument(3 + index as u8).0));
+        all.push(op(LD_ABS, 0, 0, argument(3 + index as u8, is_big_endian).0));
         all.push(op(JEQ, 0, body - all.len() - 1, part));
     }
     all.push(op(RET, 0, 0, ALLOW));

@@ -4,11 +4,11 @@
 //! conditions beats all that have some, wherever it stands; of two without conditions the first counts; rules with
 //! conditions are tried in an order that does not depend on the profile's (see [`Rule::order`]).
 //!
-//! Two things are not libseccomp's. It merges the rules of one call into a tree, and where ranges or masks overlap some
+//! Three things are not libseccomp's. It merges the rules of one call into a tree, and where ranges or masks overlap some
 //! of its trees give a call that a rule matches the default, or a call that none matches a rule's action: here a
 //! call that rules match gets the action of one of them. And where a mask and an equality overlap with different
 //! actions, which of them counts there depends on the order of the profile and on the halves of the values; here
-//! it is the larger value.
+//! it is the larger value. And which call socketcall(2) and ipc(2) stand for is read from 32 bits, as the kernel does.
 
 use std::cmp::Ordering;
 
@@ -124,13 +124,15 @@ impl Calls {
         if let Some(number) = syscall.number(self.arch) {
             self.add_number(number, action, conditions.to_vec());
         }
-        if self.arch == Arch::X86
+        if self.arch.has_multiplexers()
             && let Some((number, call)) = arch::multiplexed(name)
         {
             // The first argument says which call it is, and the conditions on it are lost: the call's own
-            // arguments are in memory, where no filter can look.
+            // arguments are in memory, where no filter can look. The kernel takes the first from the lower half alone:
+            // libseccomp compares it whole where arguments have 64 bits, so that a denied call is reached by another upper half.
             let mut conditions: Vec<Condition> = conditions.iter().filter(|c| c.argument != 0).copied().collect();
-            let which = Condition { argument: 0, test: Test::Equal, negated: false, value: call, mask: u64::MAX };
+            let which =
+                Condition { argument: 0, test: Test::Equal, negated: false, value: call, mask: u32::MAX.into() };
             conditions.insert(0, which);
             self.add_number(number, action, conditions);
         }
