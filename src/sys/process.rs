@@ -39,7 +39,14 @@ pub fn rlimit(pid: i32, resource: u32) -> io::Result<(u64, u64)> {
 /// Where prlimit(2) is refused the caller's own limits have calls of their own.
 fn older(result: io::Result<()>, pid: i32, call: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     match result {
-        Err(error) if pid == 0 && matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => call(),
+        // Those of 32-bit machines have narrower limits.
+        Err(error)
+            if pid == 0
+                && cfg!(target_pointer_width = "64")
+                && matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) =>
+        {
+            call()
+        }
         result => result,
     }
 }
