@@ -2,7 +2,7 @@
 //!
 //! `cargo test --test fuzz -- [--seconds N] [TARGET...]`: N seconds for each target, by default 2. What breaks a property
 //! is left in target/fuzz/TARGET-broken, and `--input FILE TARGET` tries it again. libFuzzer, which watches where the
-//! code goes, finds more: `hack/fuzz` uses it where it can be built.
+//! code goes, finds more: `hack/tests/fuzz` uses it where it can be built.
 
 #![allow(missing_docs, reason = "a test program has no callers")]
 

@@ -1,7 +1,7 @@
 //! Which attack works on which peer, of the versions that Debian 12 has: the proof that a case can fail.
 //!
 //! runc is 1.1.5, crun 1.8.1 (in HULL_TEST_MODE=v1). A case without a line here fails on neither of them: a hull that lacks
-//! the protection shows that it can (hack/weakened.toml). docs/attacks.md has both in one table.
+//! the protection shows that it can (hack/tests/weakened.toml). docs/attacks.md has both in one table.
 
 use crate::harness::Test;
 

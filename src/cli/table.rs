@@ -1,5 +1,5 @@
 //! The verbs and options of hull as data: [`super::argv`] reads a command line by it, and clap's commands, the help
-//! texts and (in hack/docs) the man pages are built from it.
+//! texts and (in hack/check/docs) the man pages are built from it.
 //!
 //! The names are runc's, so that an engine or script written for runc works unchanged.
 

@@ -1,4 +1,4 @@
-//! System call numbers by name: written by hack/syscall-table, not by hand.
+//! System call numbers by name: written by hack/check/syscall-table, not by hand.
 //!
 //! From linux-raw-sys 0.12.1, which has the headers of Linux 6.17. `NO` in a column: the
 //! architecture does not have the call.
